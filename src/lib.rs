@@ -1,1 +1,6 @@
-
+//! Roadstead: nodes, environments and their names, from Kubernetes objects.
+pub mod api;
+pub mod cloud;
+pub mod dns;
+pub mod metrics;
+pub mod outside;

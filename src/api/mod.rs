@@ -1,0 +1,2 @@
+//! The objects users write: types only, one file a kind.
+pub mod names;
