@@ -1,5 +1,7 @@
 //! Roadstead: nodes, environments and their names, from Kubernetes objects.
 pub mod api;
+pub mod app;
+pub mod cli;
 pub mod cloud;
 pub mod dns;
 pub mod metrics;
