@@ -6,3 +6,4 @@ pub mod cloud;
 pub mod dns;
 pub mod metrics;
 pub mod outside;
+pub mod runtime;
