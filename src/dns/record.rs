@@ -4,7 +4,7 @@
 //! always 1 ("automatic"). Comparing what an API returned byte for byte with what was sent to it makes a writer that
 //! never comes to rest.
 
-use std::fmt;
+use std::fmt::{self, Write as _};
 use std::net::{Ipv4Addr, Ipv6Addr};
 
 use crate::api::names::{Fqdn, Mark};
@@ -228,7 +228,9 @@ pub fn quote(text: &str) -> String {
                     wire.push(char::from(byte));
                 }
                 b' '..=b'~' => wire.push(char::from(byte)),
-                _ => wire.push_str(&format!("\\{byte:03}")),
+                _ => {
+                    let _ = write!(wire, "\\{byte:03}"); // writing to a String cannot fail
+                }
             }
         }
         wire.push('"');

@@ -11,10 +11,11 @@ type Index = HashMap<Box<str>, Vec<Arc<Record>>>;
 /// The records of one zone. Lookups are by hash; nothing scans the zone.
 #[derive(Debug, Default)]
 pub struct Snapshot {
-    by_id: HashMap<Box<str>, Arc<Record>>,
-    by_name: Index,
-    by_owner: Index,
-    by_key: Index,
+    /// By id; the other three are indexes of it.
+    records: HashMap<Box<str>, Arc<Record>>,
+    names: Index,
+    owners: Index,
+    keys: Index,
 }
 
 impl Snapshot {
@@ -32,21 +33,21 @@ impl Snapshot {
     pub fn put(&mut self, record: Record) {
         self.remove(&record.id.clone());
         let record = Arc::new(record);
-        self.by_name.entry(record.name.clone()).or_default().push(Arc::clone(&record));
+        self.names.entry(record.name.clone()).or_default().push(Arc::clone(&record));
         if let Some(mark) = &record.mark {
-            self.by_owner.entry(mark.owner.as_str().into()).or_default().push(Arc::clone(&record));
-            self.by_key.entry(mark.key.as_str().into()).or_default().push(Arc::clone(&record));
+            self.owners.entry(mark.owner.as_str().into()).or_default().push(Arc::clone(&record));
+            self.keys.entry(mark.key.as_str().into()).or_default().push(Arc::clone(&record));
         }
-        self.by_id.insert(record.id.clone(), record);
+        self.records.insert(record.id.clone(), record);
     }
 
     /// Drops the record `id`, if it is there.
     pub fn remove(&mut self, id: &str) {
-        let Some(record) = self.by_id.remove(id) else { return };
-        drop_from(&mut self.by_name, &record.name, id);
+        let Some(record) = self.records.remove(id) else { return };
+        drop_from(&mut self.names, &record.name, id);
         if let Some(mark) = &record.mark {
-            drop_from(&mut self.by_owner, &mark.owner, id);
-            drop_from(&mut self.by_key, &mark.key, id);
+            drop_from(&mut self.owners, &mark.owner, id);
+            drop_from(&mut self.keys, &mark.key, id);
         }
     }
 
@@ -64,42 +65,42 @@ impl Snapshot {
     /// The record `id`.
     #[must_use]
     pub fn get(&self, id: &str) -> Option<&Arc<Record>> {
-        self.by_id.get(id)
+        self.records.get(id)
     }
 
     /// Everything at `name` (canonical), ours or not.
     #[must_use]
     pub fn at(&self, name: &str) -> &[Arc<Record>] {
-        self.by_name.get(name).map_or(&[], Vec::as_slice)
+        self.names.get(name).map_or(&[], Vec::as_slice)
     }
 
     /// The records `mark` owns, in the order of their ids.
     #[must_use]
     pub fn own(&self, mark: &Mark) -> Vec<Arc<Record>> {
-        related(&self.by_owner, &mark.owner, mark, Kinship::Own)
+        related(&self.owners, &mark.owner, mark, Kinship::Own)
     }
 
     /// The records of another incarnation of the object `mark` stands for, in the order of their ids.
     #[must_use]
     pub fn namesakes(&self, mark: &Mark) -> Vec<Arc<Record>> {
-        related(&self.by_key, &mark.key, mark, Kinship::Namesake)
+        related(&self.keys, &mark.key, mark, Kinship::Namesake)
     }
 
     /// Every record that carries a mark, of any cluster.
     pub fn marked(&self) -> impl Iterator<Item = &Arc<Record>> {
-        self.by_id.values().filter(|record| record.mark.is_some())
+        self.records.values().filter(|record| record.mark.is_some())
     }
 
     /// How many records the zone holds.
     #[must_use]
     pub fn len(&self) -> usize {
-        self.by_id.len()
+        self.records.len()
     }
 
     /// Whether the zone holds nothing.
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        self.by_id.is_empty()
+        self.records.is_empty()
     }
 }
 

@@ -251,3 +251,6 @@ impl<'a> Call<'a> {
         Self { method: Method::GET, path, query: Vec::new(), body: None, priority: Priority::Normal, permission }
     }
 }
+
+#[cfg(test)]
+mod tests;

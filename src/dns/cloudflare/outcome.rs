@@ -26,8 +26,8 @@ pub(super) struct Call<'a> {
 }
 
 impl Call<'_> {
-    pub fn query(mut self, key: &'static str, value: impl ToString) -> Self {
-        self.query.push((key, value.to_string()));
+    pub fn query(mut self, key: &'static str, value: impl Into<String>) -> Self {
+        self.query.push((key, value.into()));
         self
     }
 
@@ -111,7 +111,8 @@ fn explain(errors: &[WireError], token: &Token) -> String {
         let mut text = format!("{} {}", error.code, error.message);
         if !error.error_chain.is_empty() {
             let chain: Vec<_> = error.error_chain.iter().map(|e| format!("{} {}", e.code, e.message)).collect();
-            text.push_str(&format!(": {}", chain.join(", ")));
+            text.push_str(": ");
+            text.push_str(&chain.join(", "));
         }
         text
     };

@@ -44,7 +44,7 @@ impl ZoneRecords {
             if let Some(name) = name {
                 call = call.query("name.exact", name);
             }
-            let call = call.query("per_page", PER_PAGE).query("page", page);
+            let call = call.query("per_page", PER_PAGE.to_string()).query("page", page.to_string());
             let (found, info): (Vec<WireRecord>, _) = self.client.send(call).await?;
             let info = info.ok_or_else(incomplete)?;
             // A total that moves between pages means that a record may have slipped from one page to another.

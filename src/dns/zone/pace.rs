@@ -146,7 +146,7 @@ mod tests {
     #[test]
     fn waits_follow_the_kind_of_failure() {
         let mut pace = Pace::default();
-        let after = Duration::from_secs(240);
+        let after = Duration::from_mins(4);
         assert_eq!(pace.failed(&OutsideError::RateLimited { after }), after);
         assert_eq!(pace.failed(&OutsideError::Forbidden(String::new())), RETRY_MAX);
         pace.succeeded();

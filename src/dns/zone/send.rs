@@ -139,7 +139,8 @@ impl Shared {
                 return true;
             }
             if room == 0 {
-                state.reject(write, Refusal::Quota { used: usage.used, quota }, now);
+                // What was accepted before it has filled the zone.
+                state.reject(write, Refusal::Quota { used: usage.used.max(quota), quota }, now);
                 return false;
             }
             room -= 1;

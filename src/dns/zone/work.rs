@@ -189,7 +189,9 @@ impl State {
         self.checks.retain(|name, waiting| {
             let answered = answered(name);
             if answered {
-                waiting.keys().for_each(|wake| drop(wakes.send(wake.clone())));
+                for wake in waiting.keys() {
+                    drop(wakes.send(wake.clone()));
+                }
             }
             !answered
         });

@@ -46,9 +46,9 @@ impl Shared {
         let mut state = self.state();
         match done {
             Ok(()) => state.settle(&work, now),
-            Err((stage, error)) => {
+            Err((failed, error)) => {
                 tracing::warn!(zone = %self.config.domain, %error, "the zone cannot be brought up to date now");
-                state.fail(error, stage, &work, now);
+                state.fail(error, failed, &work, now);
             }
         }
     }
