@@ -1,5 +1,7 @@
 //! The rules of the simulated `DigitalOcean`, each through its HTTP API.
 
+#![allow(clippy::unwrap_used, reason = "helpers of tests may say bluntly what they expect")]
+
 use std::sync::Arc;
 
 use axum::Router;
