@@ -29,7 +29,7 @@ type Sim = Extract<Arc<State>>;
 /// | `PUT /accounts/{name}/droplet-limit` | `{"limit": 3}` |
 /// | `POST /tokens` | [`TokenSpec`]: adds, or replaces the one of that value |
 /// | `DELETE /tokens/{value}` | revokes |
-/// | `GET`, `POST /droplets` | lists all that exist; [`NewDroplet`] makes one |
+/// | `GET`, `POST /droplets` | lists all that exist; a [`NewDroplet`] or an array of them makes some |
 /// | `GET`, `PATCH`, `DELETE /droplets/{id}` | [`DropletEdit`] edits; deleting is at once |
 /// | `GET /offers` | regions, sizes, images |
 /// | `POST /regions`, `/sizes`, `/images` | adds, or replaces the one of that slug |
@@ -42,7 +42,7 @@ pub fn control_router(state: Arc<State>) -> Router {
         .route("/accounts/{name}/droplet-limit", put(set_droplet_limit))
         .route("/tokens", get(tokens).post(put_token))
         .route("/tokens/{value}", delete(revoke_token))
-        .route("/droplets", get(droplets).post(add_droplet))
+        .route("/droplets", get(droplets).post(add_droplets))
         .route(
             "/droplets/{id}",
             get(droplet).patch(edit_droplet).delete(remove_droplet),
@@ -145,14 +145,27 @@ async fn droplets(Extract(sim): Sim) -> Response {
     Json(sim.droplets()).into_response()
 }
 
-async fn add_droplet(Extract(sim): Sim, Json(new): Json<NewDroplet>) -> Response {
-    match sim.add_droplet(&new) {
-        Ok(droplet) => (StatusCode::CREATED, Json(droplet)).into_response(),
-        Err(error) => (
-            StatusCode::UNPROCESSABLE_ENTITY,
-            Json(json!({"error": error})),
-        )
-            .into_response(),
+#[derive(Deserialize)]
+#[serde(untagged)]
+enum OneOrMany {
+    Many(Vec<NewDroplet>),
+    One(NewDroplet),
+}
+
+async fn add_droplets(Extract(sim): Sim, Json(new): Json<OneOrMany>) -> Response {
+    let made = match &new {
+        OneOrMany::One(new) => sim.add_droplet(new).map(|droplet| json!(droplet)),
+        OneOrMany::Many(all) => {
+            let made: Result<Vec<_>, _> = all.iter().map(|new| sim.add_droplet(new)).collect();
+            made.map(|droplets| json!(droplets))
+        }
+    };
+    match made {
+        Ok(body) => (StatusCode::CREATED, Json(body)).into_response(),
+        Err(error) => {
+            let body = Json(json!({"error": error}));
+            (StatusCode::UNPROCESSABLE_ENTITY, body).into_response()
+        }
     }
 }
 
