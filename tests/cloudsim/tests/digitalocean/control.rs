@@ -50,107 +50,65 @@ async fn a_person_makes_edits_and_destroys_droplets_at_once() {
 }
 
 #[tokio::test]
-async fn the_control_routes_do_what_the_methods_do() {
+async fn the_control_routes_change_settings_accounts_and_tokens() {
     let bench = Bench::immediate();
-    let settings = bench
-        .control(Method::PATCH, "/settings", Some(json!({"linger_ms": 9})))
-        .await;
-    assert_eq!(
-        (
-            &settings.body["linger_ms"],
-            &settings.body["requests_per_hour"]
-        ),
-        (&json!(9), &json!(5_000))
-    );
-    assert_eq!(
-        bench
-            .control(Method::PATCH, "/settings", Some(json!({"lingre_ms": 9})))
-            .await
-            .status,
-        422
-    );
-    bench
-        .control(
-            Method::POST,
-            "/accounts",
-            Some(json!({"name": "second", "droplet_limit": 1})),
-        )
-        .await;
-    bench
-        .control(
-            Method::POST,
-            "/tokens",
-            Some(json!({"value": "t2", "account": "second"})),
-        )
-        .await;
-    let account = bench
-        .send("t2", Method::GET, "/digitalocean/v2/account", None)
-        .await;
-    assert_eq!(account.body["account"]["droplet_limit"], 1);
-    let raised = bench
-        .control(
-            Method::PUT,
-            "/accounts/second/droplet-limit",
-            Some(json!({"limit": 5})),
-        )
-        .await;
-    assert_eq!(raised.status, 204);
-    assert_eq!(
-        bench
-            .control(Method::DELETE, "/tokens/t2", None)
-            .await
-            .status,
-        204
-    );
-    assert_eq!(
+    let control = async |method, path, body| bench.control(method, path, Some(body)).await;
+    let account = async || {
         bench
             .send("t2", Method::GET, "/digitalocean/v2/account", None)
             .await
-            .status,
-        401
-    );
+    };
 
-    let new =
-        json!({"name": "x", "region": "fra1", "size": "s-1vcpu-1gb", "image": "debian-12-x64"});
-    let made = bench.control(Method::POST, "/droplets", Some(new)).await;
-    assert_eq!(made.status, 201);
-    let many = json!([
-        {"name": "y", "region": "fra1", "size": "s-1vcpu-1gb", "image": "debian-12-x64"},
-        {"name": "z", "region": "fra1", "size": "s-1vcpu-1gb", "image": "debian-12-x64"},
-    ]);
-    let all = bench.control(Method::POST, "/droplets", Some(many)).await;
-    assert_eq!(all.body.as_array().unwrap().len(), 2);
-    let path = format!("/droplets/{}", made.body["id"]);
-    let edited = bench
-        .control(Method::PATCH, &path, Some(json!({"tags": ["a"]})))
-        .await;
-    assert_eq!(edited.body["tags"], json!(["a"]));
+    let settings = control(Method::PATCH, "/settings", json!({"linger_ms": 9}))
+        .await
+        .body;
+    assert_eq!(settings["linger_ms"], 9);
+    assert_eq!(settings["requests_per_hour"], 5_000);
+    let misspelt = control(Method::PATCH, "/settings", json!({"lingre_ms": 9})).await;
+    assert_eq!(misspelt.status, 422);
+
+    let second = json!({"name": "second", "droplet_limit": 1});
+    assert_eq!(control(Method::POST, "/accounts", second).await.status, 200);
+    let token = json!({"value": "t2", "account": "second"});
+    assert_eq!(control(Method::POST, "/tokens", token).await.status, 204);
+    assert_eq!(account().await.body["account"]["droplet_limit"], 1);
+    let path = "/accounts/second/droplet-limit";
     assert_eq!(
-        bench
-            .control(Method::GET, "/droplets", None)
-            .await
-            .body
-            .as_array()
-            .unwrap()
-            .len(),
-        3
-    );
-    assert_eq!(bench.control(Method::DELETE, &path, None).await.status, 204);
-    assert_eq!(bench.control(Method::GET, &path, None).await.status, 404);
-    assert_eq!(
-        bench
-            .control(Method::DELETE, "/sizes/c-2", None)
-            .await
-            .status,
+        control(Method::PUT, path, json!({"limit": 5})).await.status,
         204
     );
-    assert_eq!(
-        bench
-            .control(Method::DELETE, "/sizes/c-2", None)
-            .await
-            .status,
-        404
-    );
+    assert_eq!(account().await.body["account"]["droplet_limit"], 5);
+    let revoked = bench.control(Method::DELETE, "/tokens/t2", None).await;
+    assert_eq!(revoked.status, 204);
+    assert_eq!(account().await.status, 401);
     let state = bench.control(Method::GET, "/state", None).await.body;
     assert_eq!(state["accounts"].as_array().unwrap().len(), 2);
+}
+
+#[tokio::test]
+async fn the_control_routes_make_edit_destroy_and_withdraw() {
+    let bench = Bench::immediate();
+    let control = async |method, path: &str| bench.control(method, path, None).await;
+    let new = |name: &str| {
+        let (region, size, image) = ("fra1", "s-1vcpu-1gb", "debian-12-x64");
+        json!({"name": name, "region": region, "size": size, "image": image})
+    };
+    let made = bench
+        .control(Method::POST, "/droplets", Some(new("x")))
+        .await;
+    assert_eq!(made.status, 201);
+    let many = json!([new("y"), new("z")]);
+    let many = bench.control(Method::POST, "/droplets", Some(many)).await;
+    assert_eq!(many.body.as_array().unwrap().len(), 2);
+    let all = control(Method::GET, "/droplets").await.body;
+    assert_eq!(all.as_array().unwrap().len(), 3);
+
+    let path = format!("/droplets/{}", made.body["id"]);
+    let tags = json!({"tags": ["a"]});
+    let edited = bench.control(Method::PATCH, &path, Some(tags)).await;
+    assert_eq!(edited.body["tags"], json!(["a"]));
+    assert_eq!(control(Method::DELETE, &path).await.status, 204);
+    assert_eq!(control(Method::GET, &path).await.status, 404);
+    assert_eq!(control(Method::DELETE, "/sizes/c-2").await.status, 204);
+    assert_eq!(control(Method::DELETE, "/sizes/c-2").await.status, 404);
 }
