@@ -149,7 +149,7 @@ async fn unknown_routes_answer_404_in_the_api_s_own_form() {
 }
 
 #[tokio::test]
-async fn five_thousand_droplets_are_created_listed_and_found_within_seconds() {
+async fn five_thousand_droplets_are_created_listed_and_found_within_a_minute() {
     let bench = Bench::new(Settings {
         requests_per_hour: usize::MAX,
         requests_per_minute: usize::MAX,
@@ -179,5 +179,5 @@ async fn five_thousand_droplets_are_created_listed_and_found_within_seconds() {
         ["web-4999"]
     );
     let took = started.elapsed();
-    assert!(took.as_secs() < 30, "took {took:?}");
+    assert!(took.as_secs() < 60, "took {took:?}");
 }
