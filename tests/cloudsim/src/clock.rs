@@ -1,47 +1,35 @@
-//! The simulator's clock: real time that can be moved forward, or a time that moves only when told to.
+//! The simulator's clock: real time plus an offset that tests move forward.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering};
 
 use jiff::{SignedDuration, Timestamp};
 
-/// A clock shared by all its clones.
-#[derive(Debug, Clone)]
+/// Shared by everything in one simulator; clones show the same time.
+#[derive(Debug, Clone, Default)]
 pub struct Clock {
-    /// Where a clock that stands still stands; real time if there is none.
-    standing: Option<Timestamp>,
-    advanced: Arc<Mutex<SignedDuration>>,
+    offset_ms: Arc<AtomicI64>,
+    /// Time stands still at this moment, plus the offset.
+    fixed: Option<Timestamp>,
 }
 
 impl Clock {
-    /// Real time, plus what it is advanced by.
+    /// A clock that stands still until it is advanced.
     #[must_use]
-    pub fn real() -> Self {
-        Self {
-            standing: None,
-            advanced: Arc::default(),
-        }
+    pub fn fixed(at: Timestamp) -> Self {
+        Self { offset_ms: Arc::default(), fixed: Some(at) }
     }
 
-    /// Stands at `start` and moves only by [`Clock::advance`].
-    #[must_use]
-    pub fn fixed(start: Timestamp) -> Self {
-        Self {
-            standing: Some(start),
-            advanced: Arc::default(),
-        }
-    }
-
-    /// The present time, at most the end of representable time.
+    /// The simulated time.
     #[must_use]
     pub fn now(&self) -> Timestamp {
-        let advanced = self.advanced.lock().unwrap_or_else(PoisonError::into_inner);
-        let base = self.standing.unwrap_or_else(Timestamp::now);
-        base.checked_add(*advanced).unwrap_or(Timestamp::MAX)
+        let offset = SignedDuration::from_millis(self.offset_ms.load(Ordering::Relaxed));
+        let base = self.fixed.unwrap_or_else(Timestamp::now);
+        base.checked_add(offset).unwrap_or(base)
     }
 
-    /// Moves the clock of all clones forward.
+    /// Moves the clock forward.
     pub fn advance(&self, by: SignedDuration) {
-        let mut advanced = self.advanced.lock().unwrap_or_else(PoisonError::into_inner);
-        *advanced = advanced.saturating_add(by);
+        self.offset_ms.fetch_add(i64::try_from(by.as_millis()).unwrap_or(0), Ordering::Relaxed);
     }
 }

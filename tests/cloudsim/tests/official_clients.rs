@@ -1,10 +1,6 @@
 //! The official Python clients of Cloudflare and `DigitalOcean`, unmodified, take the simulator for the real thing.
 
-#![allow(
-    clippy::unwrap_used,
-    clippy::panic,
-    reason = "helpers of tests may say bluntly what they expect"
-)]
+#![allow(clippy::unwrap_used, clippy::panic, reason = "helpers of tests may say bluntly what they expect")]
 
 use std::fs::{self, File};
 use std::hash::{DefaultHasher, Hash, Hasher};
@@ -34,10 +30,7 @@ fn python() -> PathBuf {
     let lock = File::create(home.join("lock")).unwrap();
     lock.lock().unwrap();
     if !complete.exists() {
-        say(&format!(
-            "installing the official clients once, about a minute, into {}",
-            environment.display()
-        ));
+        say(&format!("installing the official clients once, about a minute, into {}", environment.display()));
         if environment.exists() {
             fs::remove_dir_all(&environment).unwrap();
         }
@@ -50,14 +43,7 @@ fn python() -> PathBuf {
         fs::write(&requirements, REQUIREMENTS).unwrap();
         step(
             Command::new(&interpreter)
-                .args([
-                    "-m",
-                    "pip",
-                    "install",
-                    "--quiet",
-                    "--disable-pip-version-check",
-                    "-r",
-                ])
+                .args(["-m", "pip", "install", "--quiet", "--disable-pip-version-check", "-r"])
                 .arg(&requirements),
             "install the official clients",
         );
@@ -72,21 +58,12 @@ fn say(text: &str) {
 }
 
 fn step(command: &mut Command, what: &str) {
-    let output = command
-        .output()
-        .unwrap_or_else(|error| panic!("could not {what}: {error}"));
-    assert!(
-        output.status.success(),
-        "could not {what}:\n{}",
-        text(&output)
-    );
+    let output = command.output().unwrap_or_else(|error| panic!("could not {what}: {error}"));
+    assert!(output.status.success(), "could not {what}:\n{}", text(&output));
 }
 
 fn text(output: &Output) -> String {
-    let (out, err) = (
-        String::from_utf8_lossy(&output.stdout),
-        String::from_utf8_lossy(&output.stderr),
-    );
+    let (out, err) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
     format!("{out}{err}")
 }
 
@@ -94,9 +71,7 @@ fn text(output: &Output) -> String {
 async fn check(name: &str, url: String) {
     let started = Instant::now();
     let python = tokio::task::spawn_blocking(python).await.unwrap();
-    let script = Path::new(env!("CARGO_MANIFEST_DIR"))
-        .join("checks")
-        .join(name);
+    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("checks").join(name);
     let run = tokio::process::Command::new(python)
         .arg("-B")
         .arg(&script)
@@ -106,21 +81,10 @@ async fn check(name: &str, url: String) {
         .kill_on_drop(true)
         .output();
     let output = tokio::time::timeout(Duration::from_mins(3), run).await;
-    let output = output
-        .unwrap_or_else(|_| panic!("{name} did not end within three minutes"))
-        .unwrap();
-    assert!(
-        output.status.success(),
-        "{} failed:\n{}",
-        script.display(),
-        text(&output)
-    );
+    let output = output.unwrap_or_else(|_| panic!("{name} did not end within three minutes")).unwrap();
+    assert!(output.status.success(), "{} failed:\n{}", script.display(), text(&output));
     let last = text(&output).lines().last().unwrap_or_default().to_owned();
-    say(&format!(
-        "{}: {last} after {:.1} s",
-        script.display(),
-        started.elapsed().as_secs_f64()
-    ));
+    say(&format!("{}: {last} after {:.1} s", script.display(), started.elapsed().as_secs_f64()));
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -133,9 +97,8 @@ async fn pydo_works_against_the_simulated_digitalocean() {
         delete_takes_ms: 50,
         ..Settings::default()
     });
-    let app = Router::new()
-        .nest("/digitalocean", router(state.clone()))
-        .nest("/sim/digitalocean", control_router(state));
+    let app =
+        Router::new().nest("/digitalocean", router(state.clone())).nest("/sim/digitalocean", control_router(state));
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let url = format!("http://{}", listener.local_addr().unwrap());
     let server = tokio::spawn(async move { axum::serve(listener, app).await.unwrap() });

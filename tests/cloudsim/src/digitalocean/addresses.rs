@@ -12,10 +12,7 @@ struct Block {
 
 impl Block {
     const fn new(first: [u8; 4], count: u32) -> Self {
-        Self {
-            first: u32::from_be_bytes(first),
-            count,
-        }
+        Self { first: u32::from_be_bytes(first), count }
     }
 }
 
@@ -49,11 +46,7 @@ impl Pool {
     }
 
     fn of(blocks: &'static [Block]) -> Self {
-        Self {
-            blocks,
-            opened: 0,
-            freed: BTreeSet::new(),
-        }
+        Self { blocks, opened: 0, freed: BTreeSet::new() }
     }
 
     /// The lowest freed address, else the next unused one; `None` once all are in use.
@@ -75,13 +68,8 @@ impl Pool {
     /// Gives an address back. One that did not come from here is ignored.
     pub(super) fn give_back(&mut self, address: Option<Ipv4Addr>) {
         let is_ours = |address: &Ipv4Addr| {
-            let offsets = self
-                .blocks
-                .iter()
-                .map(|block| (u32::from(*address).checked_sub(block.first), block.count));
-            offsets
-                .into_iter()
-                .any(|(offset, count)| offset.is_some_and(|offset| offset < count))
+            let offsets = self.blocks.iter().map(|block| (u32::from(*address).checked_sub(block.first), block.count));
+            offsets.into_iter().any(|(offset, count)| offset.is_some_and(|offset| offset < count))
         };
         self.freed.extend(address.filter(is_ours));
     }

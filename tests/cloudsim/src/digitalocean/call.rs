@@ -32,39 +32,18 @@ impl<S: Send + Sync> FromRequestParts<S> for Call {
 
     async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Infallible> {
         let OriginalUri(uri) = OriginalUri::from_request_parts(parts, state).await?;
-        let authorization = parts
-            .headers
-            .get(header::AUTHORIZATION)
-            .and_then(|value| value.to_str().ok());
-        let token = authorization
-            .and_then(|value| value.strip_prefix("Bearer "))
-            .map(|token| token.trim().to_owned());
-        let query = Query::try_from_uri(&uri)
-            .map(|Query(query)| query)
-            .unwrap_or_default();
-        let host = parts
-            .headers
-            .get(header::HOST)
-            .and_then(|value| value.to_str().ok())
-            .unwrap_or("localhost");
+        let authorization = parts.headers.get(header::AUTHORIZATION).and_then(|value| value.to_str().ok());
+        let token = authorization.and_then(|value| value.strip_prefix("Bearer ")).map(|token| token.trim().to_owned());
+        let query = Query::try_from_uri(&uri).map(|Query(query)| query).unwrap_or_default();
+        let host = parts.headers.get(header::HOST).and_then(|value| value.to_str().ok()).unwrap_or("localhost");
         let mount = uri.path().find("/v2").map_or("", |at| &uri.path()[..at]);
-        let pairs = uri
-            .query()
-            .unwrap_or_default()
-            .split('&')
-            .filter_map(|pair| pair.split_once('='));
+        let pairs = uri.query().unwrap_or_default().split('&').filter_map(|pair| pair.split_once('='));
         let target = Target {
             base: format!("http://{host}{mount}"),
             url: format!("http://{host}{}", uri.path()),
-            raw_query: pairs
-                .map(|(name, value)| (name.to_owned(), value.to_owned()))
-                .collect(),
+            raw_query: pairs.map(|(name, value)| (name.to_owned(), value.to_owned())).collect(),
         };
-        Ok(Self {
-            token,
-            query,
-            target,
-        })
+        Ok(Self { token, query, target })
     }
 }
 
@@ -90,10 +69,7 @@ pub(super) struct Reply {
 impl Reply {
     /// 204 without a body.
     pub(super) fn empty() -> Self {
-        Self {
-            status: StatusCode::NO_CONTENT,
-            body: None,
-        }
+        Self { status: StatusCode::NO_CONTENT, body: None }
     }
 
     /// A JSON body.
@@ -103,10 +79,7 @@ impl Reply {
             id: "server_error",
             message: error.to_string(),
         })?;
-        Ok(Self {
-            status,
-            body: Some(body),
-        })
+        Ok(Self { status, body: Some(body) })
     }
 }
 
@@ -128,13 +101,7 @@ pub(super) fn answer(
         Err((error, quota)) => (Err(error), quota),
         Ok((token, quota)) => {
             let tenant = world.tenant(token, now);
-            (
-                tenant.map_or_else(
-                    || Err(ApiError::unauthorized()),
-                    |mut tenant| act(&mut tenant),
-                ),
-                Some(quota),
-            )
+            (tenant.map_or_else(|| Err(ApiError::unauthorized()), |mut tenant| act(&mut tenant)), Some(quota))
         }
     };
     drop(world);
@@ -157,17 +124,10 @@ pub(super) fn answer(
 
 type Refusal = (ApiError, Option<Quota>);
 
-fn admit<'c>(
-    world: &mut World,
-    call: &'c Call,
-    now: jiff::Timestamp,
-) -> Result<(&'c str, Quota), Refusal> {
+fn admit<'c>(world: &mut World, call: &'c Call, now: jiff::Timestamp) -> Result<(&'c str, Quota), Refusal> {
     let value = call.token.as_deref().unwrap_or_default();
     let settings = &world.settings;
-    let token = world
-        .tokens
-        .get_mut(value)
-        .filter(|token| token.spec.is_valid(now));
+    let token = world.tokens.get_mut(value).filter(|token| token.spec.is_valid(now));
     let token = token.ok_or_else(|| (ApiError::unauthorized(), None))?;
     match token.requests.admit(now, settings) {
         Ok(quota) => Ok((value, quota)),
@@ -177,12 +137,7 @@ fn admit<'c>(
 
 fn respond(status: StatusCode, body: Option<Vec<u8>>) -> Response {
     match body {
-        Some(body) => (
-            status,
-            [(header::CONTENT_TYPE, "application/json; charset=utf-8")],
-            body,
-        )
-            .into_response(),
+        Some(body) => (status, [(header::CONTENT_TYPE, "application/json; charset=utf-8")], body).into_response(),
         None => status.into_response(),
     }
 }

@@ -107,14 +107,7 @@ const REGIONS: &[(&str, &str)] = &[
     ("syd1", "Sydney 1"),
     ("tor1", "Toronto 1"),
 ];
-const FEATURES: &[&str] = &[
-    "backups",
-    "ipv6",
-    "metadata",
-    "install_agent",
-    "storage",
-    "image_transfer",
-];
+const FEATURES: &[&str] = &["backups", "ipv6", "metadata", "install_agent", "storage", "image_transfer"];
 /// Slug, MiB of memory, processors, GiB of disk, TiB of transfer, dollars a month, class.
 const SIZES: &[(&str, u32, u32, u32, f64, f64, &str)] = &[
     ("s-1vcpu-512mb-10gb", 512, 1, 10, 0.5, 4.0, "Basic"),
@@ -136,13 +129,8 @@ const HOURS_PER_MONTH: f64 = 672.0;
 
 impl Default for Catalog {
     fn default() -> Self {
-        let region_slugs: Vec<String> =
-            REGIONS.iter().map(|(slug, _)| (*slug).to_owned()).collect();
-        let mut catalog = Self {
-            regions: BTreeMap::new(),
-            sizes: BTreeMap::new(),
-            images: BTreeMap::new(),
-        };
+        let region_slugs: Vec<String> = REGIONS.iter().map(|(slug, _)| (*slug).to_owned()).collect();
+        let mut catalog = Self { regions: BTreeMap::new(), sizes: BTreeMap::new(), images: BTreeMap::new() };
         for &(slug, memory, vcpus, disk, transfer, price, class) in SIZES {
             catalog.put_size(Size {
                 slug: slug.to_owned(),
@@ -220,10 +208,7 @@ impl Catalog {
     }
 
     fn sizes_of(&self, region: &str) -> Vec<String> {
-        let offered = self
-            .sizes
-            .values()
-            .filter(|size| size.regions.iter().any(|slug| slug == region));
+        let offered = self.sizes.values().filter(|size| size.regions.iter().any(|slug| slug == region));
         offered.map(|size| size.slug.clone()).collect()
     }
 

@@ -43,10 +43,7 @@ pub fn control_router(state: Arc<State>) -> Router {
         .route("/tokens", get(tokens).post(put_token))
         .route("/tokens/{value}", delete(revoke_token))
         .route("/droplets", get(droplets).post(add_droplets))
-        .route(
-            "/droplets/{id}",
-            get(droplet).patch(edit_droplet).delete(remove_droplet),
-        )
+        .route("/droplets/{id}", get(droplet).patch(edit_droplet).delete(remove_droplet))
         .route("/offers", get(offers))
         .route("/regions", axum::routing::post(put_region))
         .route("/regions/{slug}", delete(withdraw_region))
@@ -58,19 +55,11 @@ pub fn control_router(state: Arc<State>) -> Router {
 }
 
 fn missing(what: &str, name: &str) -> Response {
-    (
-        StatusCode::NOT_FOUND,
-        Json(json!({"error": format!("no {what} {name}")})),
-    )
-        .into_response()
+    (StatusCode::NOT_FOUND, Json(json!({"error": format!("no {what} {name}")}))).into_response()
 }
 
 fn done(found: bool, what: &str, name: &str) -> Response {
-    if found {
-        StatusCode::NO_CONTENT.into_response()
-    } else {
-        missing(what, name)
-    }
+    if found { StatusCode::NO_CONTENT.into_response() } else { missing(what, name) }
 }
 
 async fn dump(Extract(sim): Sim) -> Json<Value> {
@@ -86,10 +75,7 @@ async fn settings(Extract(sim): Sim) -> Json<Settings> {
     Json(sim.settings())
 }
 
-async fn change_settings(
-    Extract(sim): Sim,
-    Json(patch): Json<serde_json::Map<String, Value>>,
-) -> Response {
+async fn change_settings(Extract(sim): Sim, Json(patch): Json<serde_json::Map<String, Value>>) -> Response {
     let mut merged = json!(sim.settings());
     for (name, value) in patch {
         merged[&name] = value;
@@ -99,11 +85,7 @@ async fn change_settings(
             sim.set_settings(settings.clone());
             Json(settings).into_response()
         }
-        Err(error) => (
-            StatusCode::UNPROCESSABLE_ENTITY,
-            Json(json!({"error": error.to_string()})),
-        )
-            .into_response(),
+        Err(error) => (StatusCode::UNPROCESSABLE_ENTITY, Json(json!({"error": error.to_string()}))).into_response(),
     }
 }
 
@@ -120,11 +102,7 @@ struct Limit {
     limit: usize,
 }
 
-async fn set_droplet_limit(
-    Extract(sim): Sim,
-    Path(name): Path<String>,
-    Json(body): Json<Limit>,
-) -> Response {
+async fn set_droplet_limit(Extract(sim): Sim, Path(name): Path<String>, Json(body): Json<Limit>) -> Response {
     done(sim.set_droplet_limit(&name, body.limit), "account", &name)
 }
 
@@ -170,22 +148,12 @@ async fn add_droplets(Extract(sim): Sim, Json(new): Json<OneOrMany>) -> Response
 }
 
 async fn droplet(Extract(sim): Sim, Path(id): Path<u64>) -> Response {
-    sim.droplet(id).map_or_else(
-        || missing("droplet", &id.to_string()),
-        |droplet| Json(droplet).into_response(),
-    )
+    sim.droplet(id).map_or_else(|| missing("droplet", &id.to_string()), |droplet| Json(droplet).into_response())
 }
 
-async fn edit_droplet(
-    Extract(sim): Sim,
-    Path(id): Path<u64>,
-    Json(edit): Json<DropletEdit>,
-) -> Response {
+async fn edit_droplet(Extract(sim): Sim, Path(id): Path<u64>, Json(edit): Json<DropletEdit>) -> Response {
     let edited = sim.edit_droplet(id, edit);
-    edited.map_or_else(
-        || missing("droplet", &id.to_string()),
-        |droplet| Json(droplet).into_response(),
-    )
+    edited.map_or_else(|| missing("droplet", &id.to_string()), |droplet| Json(droplet).into_response())
 }
 
 async fn remove_droplet(Extract(sim): Sim, Path(id): Path<u64>) -> Response {

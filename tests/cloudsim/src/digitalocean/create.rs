@@ -67,28 +67,17 @@ impl Tenant<'_> {
         self.check_create_scopes(body)?;
         let names = names(body)?;
         let order = self.order(body)?;
-        if body
-            .user_data
-            .as_ref()
-            .is_some_and(|data| data.len() > MAX_USER_DATA)
-        {
-            return Err(ApiError::unprocessable(
-                "user_data is too long (maximum is 64 KiB)",
-            ));
+        if body.user_data.as_ref().is_some_and(|data| data.len() > MAX_USER_DATA) {
+            return Err(ApiError::unprocessable("user_data is too long (maximum is 64 KiB)"));
         }
         for tag in body.tags.iter().flatten() {
             check_name(tag)?;
         }
         let existing = self.account.fleet.count();
         if existing + names.len() > self.account.spec.droplet_limit {
-            return Err(ApiError::unprocessable(
-                "creating this/these droplet(s) will exceed your droplet limit",
-            ));
+            return Err(ApiError::unprocessable("creating this/these droplet(s) will exceed your droplet limit"));
         }
-        Ok(names
-            .iter()
-            .map(|name| self.create_one(name, body, &order))
-            .collect())
+        Ok(names.iter().map(|name| self.create_one(name, body, &order)).collect())
     }
 
     fn check_create_scopes(&self, body: &CreateBody) -> Result<(), ApiError> {
@@ -107,62 +96,33 @@ impl Tenant<'_> {
     }
 
     fn order(&self, body: &CreateBody) -> Result<Order, ApiError> {
-        let size = body
-            .size
-            .as_deref()
-            .and_then(|slug| self.catalog.sizes.get(slug));
-        let size = size.ok_or_else(|| {
-            ApiError::unprocessable("You specified an invalid size for Droplet creation.")
-        })?;
+        let size = body.size.as_deref().and_then(|slug| self.catalog.sizes.get(slug));
+        let size =
+            size.ok_or_else(|| ApiError::unprocessable("You specified an invalid size for Droplet creation."))?;
         let region = region(self.catalog, body.region.as_deref(), size)?;
-        let image = body
-            .image
-            .as_ref()
-            .and_then(|image| self.catalog.image(&image.text()));
+        let image = body.image.as_ref().and_then(|image| self.catalog.image(&image.text()));
         let image = image.filter(|image| image.regions.contains(&region.slug));
-        let image = image.ok_or_else(|| {
-            ApiError::unprocessable("You specified an invalid image for Droplet creation.")
-        })?;
+        let image =
+            image.ok_or_else(|| ApiError::unprocessable("You specified an invalid image for Droplet creation."))?;
         if !region.available {
             return Err(ApiError::unprocessable("Region is not available"));
         }
         if !size.available || !size.regions.contains(&region.slug) {
-            return Err(ApiError::unprocessable(
-                "Size is not available in this region.",
-            ));
+            return Err(ApiError::unprocessable("Size is not available in this region."));
         }
-        let ssh_keys: Vec<String> = body
-            .ssh_keys
-            .iter()
-            .flatten()
-            .map(Reference::text)
-            .collect();
+        let ssh_keys: Vec<String> = body.ssh_keys.iter().flatten().map(Reference::text).collect();
         let known = &self.account.spec.ssh_keys;
-        let unknown: Vec<&str> = ssh_keys
-            .iter()
-            .filter(|key| !known.contains(key))
-            .map(String::as_str)
-            .collect();
+        let unknown: Vec<&str> = ssh_keys.iter().filter(|key| !known.contains(key)).map(String::as_str).collect();
         if !unknown.is_empty() {
             let list = unknown.join(", ");
-            return Err(ApiError::unprocessable(format!(
-                "{list} are invalid key identifiers for Droplet creation."
-            )));
+            return Err(ApiError::unprocessable(format!("{list} are invalid key identifiers for Droplet creation.")));
         }
         let default_vpc = self.account.spec.default_vpc(&region.slug);
         let vpc_uuid = body.vpc_uuid.clone().unwrap_or_else(|| default_vpc.clone());
         if vpc_uuid != default_vpc && !self.account.spec.vpcs.contains(&vpc_uuid) {
-            return Err(ApiError::unprocessable(
-                "You specified invalid VPC parameters for Droplet creation.",
-            ));
+            return Err(ApiError::unprocessable("You specified invalid VPC parameters for Droplet creation."));
         }
-        Ok(Order {
-            region: Arc::clone(region),
-            size: Arc::clone(size),
-            image: Arc::clone(image),
-            vpc_uuid,
-            ssh_keys,
-        })
+        Ok(Order { region: Arc::clone(region), size: Arc::clone(size), image: Arc::clone(image), vpc_uuid, ssh_keys })
     }
 
     fn create_one(&mut self, name: &str, body: &CreateBody, order: &Order) -> (u64, u64) {
@@ -194,10 +154,7 @@ impl Tenant<'_> {
             private4: self.private.take(),
             public6: wants_ipv6.then(|| Droplet::ipv6(id)),
             power: Power::On,
-            pending: Some(Pending {
-                until: active_at,
-                effect: Effect::None,
-            }),
+            pending: Some(Pending { until: active_at, effect: Effect::None }),
             created_at: now,
             active_at,
             addressed_at: after(active_at, settings.address_after_ms),
@@ -210,13 +167,7 @@ impl Tenant<'_> {
     }
 }
 
-fn create_action(
-    id: u64,
-    droplet: u64,
-    region: &Arc<Region>,
-    now: Timestamp,
-    active_at: Timestamp,
-) -> Action {
+fn create_action(id: u64, droplet: u64, region: &Arc<Region>, now: Timestamp, active_at: Timestamp) -> Action {
     Action {
         id,
         kind: "create".to_owned(),
@@ -229,17 +180,8 @@ fn create_action(
 
 fn features(body: &CreateBody) -> Vec<&'static str> {
     let mut features = vec!["droplet_agent", "private_networking"];
-    let wanted = [
-        (body.backups, "backups"),
-        (body.ipv6, "ipv6"),
-        (body.monitoring, "monitoring"),
-    ];
-    features.extend(
-        wanted
-            .iter()
-            .filter(|(on, _)| *on == Some(true))
-            .map(|(_, name)| *name),
-    );
+    let wanted = [(body.backups, "backups"), (body.ipv6, "ipv6"), (body.monitoring, "monitoring")];
+    features.extend(wanted.iter().filter(|(on, _)| *on == Some(true)).map(|(_, name)| *name));
     features
 }
 
@@ -248,16 +190,12 @@ fn names(body: &CreateBody) -> Result<Vec<String>, ApiError> {
         (Some(name), None) => vec![name.clone()],
         (None, Some(names)) if !names.is_empty() => names.clone(),
         (Some(_), Some(_)) => {
-            return Err(ApiError::unprocessable(
-                "specify either name or names, not both",
-            ));
+            return Err(ApiError::unprocessable("specify either name or names, not both"));
         }
         (None, _) => return Err(ApiError::unprocessable("Name can't be blank")),
     };
     if names.len() > MAX_NAMES {
-        return Err(ApiError::unprocessable(
-            "only 10 Droplets may be created at a time",
-        ));
+        return Err(ApiError::unprocessable("only 10 Droplets may be created at a time"));
     }
     for name in &names {
         check_droplet_name(name)?;
@@ -268,34 +206,23 @@ fn names(body: &CreateBody) -> Result<Vec<String>, ApiError> {
 /// Letters, digits, `.` and `-`, at most 255, ending in a letter or digit and not starting with `.` or `-`.
 pub(super) fn check_droplet_name(name: &str) -> Result<(), ApiError> {
     let edge = |found: Option<char>| found.is_some_and(|found| found.is_ascii_alphanumeric());
-    let inner = name
-        .chars()
-        .all(|found| found.is_ascii_alphanumeric() || found == '.' || found == '-');
+    let inner = name.chars().all(|found| found.is_ascii_alphanumeric() || found == '.' || found == '-');
     if name.len() <= MAX_NAME && inner && edge(name.chars().next()) && edge(name.chars().last()) {
         return Ok(());
     }
-    Err(ApiError::unprocessable(
-        "Only valid hostname characters are allowed. (a-z, A-Z, 0-9, . and -)",
-    ))
+    Err(ApiError::unprocessable("Only valid hostname characters are allowed. (a-z, A-Z, 0-9, . and -)"))
 }
 
 /// A slug, a prefix of slugs (`nyc`), or none at all: then any region that offers the size will do.
-fn region<'a>(
-    catalog: &'a Catalog,
-    wanted: Option<&str>,
-    size: &Size,
-) -> Result<&'a Arc<Region>, ApiError> {
+fn region<'a>(catalog: &'a Catalog, wanted: Option<&str>, size: &Size) -> Result<&'a Arc<Region>, ApiError> {
     let wanted = wanted.unwrap_or_default();
     if let Some(region) = catalog.regions.get(wanted) {
         return Ok(region);
     }
     let is_prefix = wanted.chars().all(|found| found.is_ascii_alphabetic());
-    let mut matching = catalog
-        .regions
-        .values()
-        .filter(|region| is_prefix && region.slug.starts_with(wanted));
+    let mut matching = catalog.regions.values().filter(|region| is_prefix && region.slug.starts_with(wanted));
     let offered = |region: &&Arc<Region>| region.available && size.regions.contains(&region.slug);
-    matching.find(offered).ok_or_else(|| {
-        ApiError::unprocessable("You specified an invalid region for Droplet creation.")
-    })
+    matching
+        .find(offered)
+        .ok_or_else(|| ApiError::unprocessable("You specified an invalid region for Droplet creation."))
 }

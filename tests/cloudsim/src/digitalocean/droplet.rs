@@ -76,11 +76,7 @@ impl Droplet {
 
     /// An action is running.
     pub(super) fn is_busy(&self, now: Timestamp) -> bool {
-        self.removal.is_some()
-            || self
-                .pending
-                .as_ref()
-                .is_some_and(|pending| now < pending.until)
+        self.removal.is_some() || self.pending.as_ref().is_some_and(|pending| now < pending.until)
     }
 
     pub(super) fn status(&self, now: Timestamp) -> &'static str {
@@ -97,11 +93,7 @@ impl Droplet {
 
     /// The tags it carries; none until they are applied.
     pub(super) fn tags(&self, now: Timestamp) -> &[String] {
-        if self.tagged_at <= now {
-            &self.tags
-        } else {
-            &[]
-        }
+        if self.tagged_at <= now { &self.tags } else { &[] }
     }
 
     /// The documentation network's address of this droplet.

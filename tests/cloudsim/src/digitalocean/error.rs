@@ -13,11 +13,7 @@ pub(super) struct ApiError {
 impl ApiError {
     /// 401: no token, an unknown one, a revoked or an expired one.
     pub(super) fn unauthorized() -> Self {
-        Self {
-            status: StatusCode::UNAUTHORIZED,
-            id: "Unauthorized",
-            message: "Unable to authenticate you".to_owned(),
-        }
+        Self { status: StatusCode::UNAUTHORIZED, id: "Unauthorized", message: "Unable to authenticate you".to_owned() }
     }
 
     /// 403: a valid token that lacks a scope. The API does not say which.
@@ -40,11 +36,7 @@ impl ApiError {
 
     /// 422: understood and refused.
     pub(super) fn unprocessable(message: impl Into<String>) -> Self {
-        Self {
-            status: StatusCode::UNPROCESSABLE_ENTITY,
-            id: "unprocessable_entity",
-            message: message.into(),
-        }
+        Self { status: StatusCode::UNPROCESSABLE_ENTITY, id: "unprocessable_entity", message: message.into() }
     }
 
     /// 422: another action of the droplet is still running.

@@ -113,10 +113,7 @@ impl Fleet {
     /// Adds a droplet whose tags are already canonical (see [`Fleet::ensure_tag`]).
     pub(super) fn insert(&mut self, droplet: Droplet) {
         let id = droplet.id;
-        self.names
-            .entry(droplet.name.to_lowercase())
-            .or_default()
-            .insert(id);
+        self.names.entry(droplet.name.to_lowercase()).or_default().insert(id);
         for tag in &droplet.tags {
             if let Some(entry) = self.tags.get_mut(&tag.to_lowercase()) {
                 entry.droplets.insert(id);
@@ -130,24 +127,16 @@ impl Fleet {
 
     /// The droplet with this id, unless it is gone.
     pub(super) fn get(&self, id: u64, now: Timestamp) -> Result<&Droplet, ApiError> {
-        self.droplets
-            .get(&id)
-            .filter(|droplet| droplet.exists(now))
-            .ok_or_else(ApiError::not_found)
+        self.droplets.get(&id).filter(|droplet| droplet.exists(now)).ok_or_else(ApiError::not_found)
     }
 
     pub(super) fn get_mut(&mut self, id: u64, now: Timestamp) -> Result<&mut Droplet, ApiError> {
-        self.droplets
-            .get_mut(&id)
-            .filter(|droplet| droplet.exists(now))
-            .ok_or_else(ApiError::not_found)
+        self.droplets.get_mut(&id).filter(|droplet| droplet.exists(now)).ok_or_else(ApiError::not_found)
     }
 
     /// Every droplet that is not gone, by id, listed or not.
     pub(super) fn existing(&self, now: Timestamp) -> impl Iterator<Item = &Droplet> {
-        self.droplets
-            .values()
-            .filter(move |droplet| droplet.exists(now))
+        self.droplets.values().filter(move |droplet| droplet.exists(now))
     }
 
     /// How many droplets are not gone, as of the last [`Fleet::settle`].
@@ -158,24 +147,14 @@ impl Fleet {
     /// What a listing shows, by id.
     pub(super) fn listed(&self, filter: Filter<'_>, now: Timestamp) -> Vec<&Droplet> {
         let by_ids = |ids: Option<&BTreeSet<u64>>| -> Vec<&Droplet> {
-            let found = ids
-                .into_iter()
-                .flatten()
-                .filter_map(|id| self.droplets.get(id));
+            let found = ids.into_iter().flatten().filter_map(|id| self.droplets.get(id));
             found.filter(|droplet| droplet.is_listed(now)).collect()
         };
         match filter {
-            Filter::All => self
-                .droplets
-                .values()
-                .filter(|droplet| droplet.is_listed(now))
-                .collect(),
+            Filter::All => self.droplets.values().filter(|droplet| droplet.is_listed(now)).collect(),
             Filter::Name(name) => by_ids(self.names.get(&name.to_lowercase())),
             Filter::Tag(tag) => {
-                let entry = self
-                    .tags
-                    .get(&tag.to_lowercase())
-                    .filter(|entry| entry.name == tag);
+                let entry = self.tags.get(&tag.to_lowercase()).filter(|entry| entry.name == tag);
                 let mut found = by_ids(entry.map(|entry| &entry.droplets));
                 found.retain(|droplet| droplet.tagged_at <= now);
                 found
@@ -190,10 +169,7 @@ impl Fleet {
         };
         let former = std::mem::replace(&mut droplet.name, name.to_owned());
         self.unindex_name(&former, id);
-        self.names
-            .entry(name.to_lowercase())
-            .or_default()
-            .insert(id);
+        self.names.entry(name.to_lowercase()).or_default().insert(id);
     }
 
     /// Starts the way out of a droplet.
@@ -212,19 +188,16 @@ impl Fleet {
 
     /// The canonical spelling of a tag, which is created if there is none of that name in any capitalization.
     pub(super) fn ensure_tag(&mut self, name: &str) -> String {
-        let entry = self.tags.entry(name.to_lowercase()).or_insert_with(|| Tag {
-            name: name.to_owned(),
-            droplets: BTreeSet::new(),
-        });
+        let entry = self
+            .tags
+            .entry(name.to_lowercase())
+            .or_insert_with(|| Tag { name: name.to_owned(), droplets: BTreeSet::new() });
         entry.name.clone()
     }
 
     /// The tag of exactly this spelling.
     pub(super) fn tag(&self, name: &str) -> Result<&Tag, ApiError> {
-        self.tags
-            .get(&name.to_lowercase())
-            .filter(|tag| tag.name == name)
-            .ok_or_else(ApiError::not_found)
+        self.tags.get(&name.to_lowercase()).filter(|tag| tag.name == name).ok_or_else(ApiError::not_found)
     }
 
     /// All tags by name.
@@ -268,10 +241,7 @@ impl Fleet {
     }
 
     pub(super) fn add_action(&mut self, action: Action) {
-        self.actions_of
-            .entry(action.droplet)
-            .or_default()
-            .push(action.id);
+        self.actions_of.entry(action.droplet).or_default().push(action.id);
         self.actions.insert(action.id, action);
     }
 

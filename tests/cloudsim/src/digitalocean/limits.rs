@@ -28,11 +28,7 @@ pub(super) struct Quota {
 impl Requests {
     /// Counts a request at `now`, or refuses it (uncounted) with the quota to report.
     pub(super) fn admit(&mut self, now: Timestamp, settings: &Settings) -> Result<Quota, Quota> {
-        while self
-            .0
-            .front()
-            .is_some_and(|first| after(*first, HOUR_MS) <= now)
-        {
+        while self.0.front().is_some_and(|first| after(*first, HOUR_MS) <= now) {
             self.0.pop_front();
         }
         let recent = self.0.partition_point(|at| after(*at, MINUTE_MS) <= now);
@@ -52,41 +48,20 @@ impl Requests {
 
     fn quota(&self, now: Timestamp, settings: &Settings, retry_after: Option<i64>) -> Quota {
         let used = self.0.len();
-        let remaining = if retry_after.is_some() {
-            0
-        } else {
-            settings.requests_per_hour.saturating_sub(used)
-        };
+        let remaining = if retry_after.is_some() { 0 } else { settings.requests_per_hour.saturating_sub(used) };
         let oldest = self.0.front().copied().unwrap_or(now);
-        Quota {
-            limit: settings.requests_per_hour,
-            remaining,
-            reset: after(oldest, HOUR_MS).as_second(),
-            retry_after,
-        }
+        Quota { limit: settings.requests_per_hour, remaining, reset: after(oldest, HOUR_MS).as_second(), retry_after }
     }
 }
 
 impl Quota {
     /// Adds `RateLimit-*`, and `Retry-After` where it applies.
     pub(super) fn write(self, headers: &mut HeaderMap) {
-        headers.insert(
-            HeaderName::from_static("ratelimit-limit"),
-            HeaderValue::from(self.limit),
-        );
-        headers.insert(
-            HeaderName::from_static("ratelimit-remaining"),
-            HeaderValue::from(self.remaining),
-        );
-        headers.insert(
-            HeaderName::from_static("ratelimit-reset"),
-            HeaderValue::from(self.reset),
-        );
+        headers.insert(HeaderName::from_static("ratelimit-limit"), HeaderValue::from(self.limit));
+        headers.insert(HeaderName::from_static("ratelimit-remaining"), HeaderValue::from(self.remaining));
+        headers.insert(HeaderName::from_static("ratelimit-reset"), HeaderValue::from(self.reset));
         if let Some(seconds) = self.retry_after {
-            headers.insert(
-                HeaderName::from_static("retry-after"),
-                HeaderValue::from(seconds),
-            );
+            headers.insert(HeaderName::from_static("retry-after"), HeaderValue::from(seconds));
         }
     }
 }

@@ -29,8 +29,8 @@ impl Page {
     /// Reads `page` (from 1) and `per_page` (1 to 200). The real API's treatment of other values is not documented;
     /// they are refused here, so that a client that sends them does not go unnoticed.
     pub(super) fn wanted(page: Option<&str>, per_page: Option<&str>) -> Result<Self, ApiError> {
-        let number = parse(page, 1, usize::MAX)
-            .ok_or_else(|| ApiError::unprocessable("page must be a number of at least 1"))?;
+        let number =
+            parse(page, 1, usize::MAX).ok_or_else(|| ApiError::unprocessable("page must be a number of at least 1"))?;
         let per_page = parse(per_page, DEFAULT_PER_PAGE, MAX_PER_PAGE)
             .ok_or_else(|| ApiError::unprocessable("per_page must be between 1 and 200"))?;
         Ok(Self { number, per_page })
@@ -38,9 +38,7 @@ impl Page {
 
     /// The wanted part of `items`; nothing beyond their end.
     pub(super) fn of<T>(self, items: &[T]) -> &[T] {
-        let start = (self.number - 1)
-            .saturating_mul(self.per_page)
-            .min(items.len());
+        let start = (self.number - 1).saturating_mul(self.per_page).min(items.len());
         let end = start.saturating_add(self.per_page).min(items.len());
         items.get(start..end).unwrap_or_default()
     }

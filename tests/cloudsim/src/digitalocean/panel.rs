@@ -94,11 +94,7 @@ impl State {
     pub fn droplets(&self) -> Vec<DropletInfo> {
         let (world, now) = self.world();
         let of = |account: &Account| -> Vec<DropletInfo> {
-            account
-                .fleet
-                .existing(now)
-                .map(|droplet| info(droplet, account, now))
-                .collect()
+            account.fleet.existing(now).map(|droplet| info(droplet, account, now)).collect()
         };
         let mut found: Vec<DropletInfo> = world.accounts.values().flat_map(of).collect();
         found.sort_by_key(|droplet| droplet.id);
@@ -109,13 +105,7 @@ impl State {
     #[must_use]
     pub fn droplet(&self, id: u64) -> Option<DropletInfo> {
         let (world, now) = self.world();
-        let found = |account: &Account| {
-            account
-                .fleet
-                .get(id, now)
-                .ok()
-                .map(|droplet| info(droplet, account, now))
-        };
+        let found = |account: &Account| account.fleet.get(id, now).ok().map(|droplet| info(droplet, account, now));
         world.accounts.values().find_map(found)
     }
 
@@ -125,17 +115,8 @@ impl State {
     /// An unknown account, or what the API itself would refuse, in its words.
     pub fn add_droplet(&self, new: &NewDroplet) -> Result<DropletInfo, String> {
         let (mut world, now) = self.world();
-        let World {
-            catalog,
-            accounts,
-            public,
-            private,
-            ids,
-            ..
-        } = &mut *world;
-        let account = accounts
-            .get_mut(&new.account)
-            .ok_or_else(|| format!("no account {}", new.account))?;
+        let World { catalog, accounts, public, private, ids, .. } = &mut *world;
+        let account = accounts.get_mut(&new.account).ok_or_else(|| format!("no account {}", new.account))?;
         let everything = ["read".to_owned(), "write".to_owned()];
         let mut tenant = Tenant {
             now,
@@ -164,19 +145,13 @@ impl State {
     /// Changes a droplet as a person would, at once. `None` if it does not exist.
     pub fn edit_droplet(&self, id: u64, edit: DropletEdit) -> Option<DropletInfo> {
         let (mut world, now) = self.world();
-        let account = world
-            .accounts
-            .values_mut()
-            .find(|account| account.fleet.get(id, now).is_ok())?;
+        let account = world.accounts.values_mut().find(|account| account.fleet.get(id, now).is_ok())?;
         let fleet = &mut account.fleet;
         if let Some(name) = edit.name {
             fleet.rename(id, &name);
         }
         if let Some(tags) = edit.tags {
-            let former = fleet
-                .get(id, now)
-                .map(|droplet| droplet.tags.clone())
-                .unwrap_or_default();
+            let former = fleet.get(id, now).map(|droplet| droplet.tags.clone()).unwrap_or_default();
             for tag in &former {
                 fleet.take_off(tag, id);
             }
@@ -201,18 +176,9 @@ impl State {
     pub fn remove_droplet(&self, id: u64) -> bool {
         let (mut world, now) = self.world();
         let unlisted_at = after(now, world.settings.linger_ms);
-        let found = world
-            .accounts
-            .values_mut()
-            .find(|account| account.fleet.get(id, now).is_ok());
+        let found = world.accounts.values_mut().find(|account| account.fleet.get(id, now).is_ok());
         let Some(account) = found else { return false };
-        account.fleet.remove(
-            id,
-            Removal {
-                gone_at: now,
-                unlisted_at,
-            },
-        );
+        account.fleet.remove(id, Removal { gone_at: now, unlisted_at });
         world.settle(now);
         true
     }

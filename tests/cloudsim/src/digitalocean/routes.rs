@@ -33,26 +33,15 @@ pub fn router(state: Arc<State>) -> Router {
         .route("/v2/sizes", get(sizes))
         .route("/v2/images", get(images))
         .route("/v2/images/{image}", get(image))
-        .route(
-            "/v2/droplets",
-            get(list_droplets)
-                .post(create_droplets)
-                .delete(delete_by_tag),
-        )
+        .route("/v2/droplets", get(list_droplets).post(create_droplets).delete(delete_by_tag))
         .route("/v2/droplets/{id}", get(get_droplet).delete(delete_droplet))
-        .route(
-            "/v2/droplets/{id}/actions",
-            get(droplet_actions).post(act_on_droplet),
-        )
+        .route("/v2/droplets/{id}/actions", get(droplet_actions).post(act_on_droplet))
         .route("/v2/droplets/{id}/actions/{action}", get(droplet_action))
         .route("/v2/actions", get(list_actions))
         .route("/v2/actions/{id}", get(get_action))
         .route("/v2/tags", get(list_tags).post(create_tag))
         .route("/v2/tags/{name}", get(get_tag).delete(delete_tag))
-        .route(
-            "/v2/tags/{name}/resources",
-            post(tag_resources).delete(untag_resources),
-        )
+        .route("/v2/tags/{name}/resources", post(tag_resources).delete(untag_resources))
         .fallback(unknown)
         .method_not_allowed_fallback(unknown)
         .with_state(state)
@@ -63,12 +52,7 @@ async fn unknown(Extract(sim): Sim, call: Call) -> Response {
 }
 
 /// Answers with the wanted page of `items` under `key`, with links and total.
-fn paged<'a, T, V: Serialize>(
-    call: &Call,
-    key: &str,
-    items: &'a [T],
-    view: impl Fn(&'a T) -> V,
-) -> Answer {
+fn paged<'a, T, V: Serialize>(call: &Call, key: &str, items: &'a [T], view: impl Fn(&'a T) -> V) -> Answer {
     let page = call.page()?;
     let shown: Vec<V> = page.of(items).iter().map(view).collect();
     let links = page.links(items.len(), &call.target);
@@ -133,13 +117,7 @@ async fn images(Extract(sim): Sim, call: Call) -> Response {
         let distributions = matches!(call.parameter("type"), None | Some("distribution"));
         let untagged = call.parameter("tag_name").is_none();
         let shown = |image: &&Image| image.public == public_only && distributions && untagged;
-        let all: Vec<&Image> = tenant
-            .catalog
-            .images
-            .values()
-            .map(|image| &**image)
-            .filter(shown)
-            .collect();
+        let all: Vec<&Image> = tenant.catalog.images.values().map(|image| &**image).filter(shown).collect();
         paged(&call, "images", &all, |image| *image)
     })
 }
@@ -147,30 +125,19 @@ async fn images(Extract(sim): Sim, call: Call) -> Response {
 async fn image(Extract(sim): Sim, call: Call, Path(reference): Path<String>) -> Response {
     answer(&sim, &call, |tenant| {
         tenant.scopes.require("image:read")?;
-        let image = tenant
-            .catalog
-            .image(&reference)
-            .ok_or_else(ApiError::not_found)?;
+        let image = tenant.catalog.image(&reference).ok_or_else(ApiError::not_found)?;
         Reply::json(StatusCode::OK, &json!({"image": **image}))
     })
 }
 
 async fn list_droplets(Extract(sim): Sim, call: Call) -> Response {
     answer(&sim, &call, |tenant| {
-        let (tag, name, kind) = (
-            call.parameter("tag_name"),
-            call.parameter("name"),
-            call.parameter("type"),
-        );
+        let (tag, name, kind) = (call.parameter("tag_name"), call.parameter("name"), call.parameter("type"));
         let found = tenant.list(tag, name, kind)?;
         let now = tenant.now;
         let page = call.page()?;
         let body = DropletList {
-            droplets: page
-                .of(&found)
-                .iter()
-                .map(|droplet| DropletView::of(droplet, now))
-                .collect(),
+            droplets: page.of(&found).iter().map(|droplet| DropletView::of(droplet, now)).collect(),
             links: page.links(found.len(), &call.target),
             meta: Meta { total: found.len() },
         };
@@ -205,30 +172,15 @@ async fn create_droplets(Extract(sim): Sim, call: Call, body: Bytes) -> Response
     answer(&sim, &call, |tenant| {
         let body: CreateBody = parse(&body)?;
         let made = tenant.create(&body)?;
-        let droplets = made
-            .iter()
-            .map(|(id, _)| tenant.account.fleet.get(*id, tenant.now));
+        let droplets = made.iter().map(|(id, _)| tenant.account.fleet.get(*id, tenant.now));
         let droplets: Vec<&Droplet> = droplets.collect::<Result<_, _>>()?;
-        let mut views: Vec<DropletView<'_>> = droplets
-            .into_iter()
-            .map(DropletView::just_created)
-            .collect();
-        let links: Vec<Value> = made
-            .iter()
-            .map(|(_, action)| view::action_link(*action, "create", &call.target))
-            .collect();
+        let mut views: Vec<DropletView<'_>> = droplets.into_iter().map(DropletView::just_created).collect();
+        let links: Vec<Value> =
+            made.iter().map(|(_, action)| view::action_link(*action, "create", &call.target)).collect();
         let single = body.names.is_none();
-        let (droplet, droplets) = if single {
-            (views.pop(), None)
-        } else {
-            (None, Some(views))
-        };
+        let (droplet, droplets) = if single { (views.pop(), None) } else { (None, Some(views)) };
         let links = CreateLinks { actions: links };
-        let reply = Created {
-            droplet,
-            droplets,
-            links,
-        };
+        let reply = Created { droplet, droplets, links };
         Reply::json(StatusCode::ACCEPTED, &reply)
     })
 }
@@ -237,10 +189,7 @@ async fn get_droplet(Extract(sim): Sim, call: Call, Path(droplet): Path<String>)
     answer(&sim, &call, |tenant| {
         tenant.scopes.require("droplet:read")?;
         let droplet = tenant.account.fleet.get(id(&droplet)?, tenant.now)?;
-        Reply::json(
-            StatusCode::OK,
-            &json!({"droplet": DropletView::of(droplet, tenant.now)}),
-        )
+        Reply::json(StatusCode::OK, &json!({"droplet": DropletView::of(droplet, tenant.now)}))
     })
 }
 
@@ -273,35 +222,18 @@ async fn droplet_actions(Extract(sim): Sim, call: Call, Path(droplet): Path<Stri
     answer(&sim, &call, |tenant| {
         tenant.scopes.require("droplet:read")?;
         let droplet = tenant.account.fleet.get(id(&droplet)?, tenant.now)?;
-        action_list(
-            &call,
-            &tenant.account.fleet.actions_of(droplet.id),
-            tenant.now,
-        )
+        action_list(&call, &tenant.account.fleet.actions_of(droplet.id), tenant.now)
     })
 }
 
-async fn act_on_droplet(
-    Extract(sim): Sim,
-    call: Call,
-    Path(droplet): Path<String>,
-    body: Bytes,
-) -> Response {
+async fn act_on_droplet(Extract(sim): Sim, call: Call, Path(droplet): Path<String>, body: Bytes) -> Response {
     answer(&sim, &call, |tenant| {
         let action = tenant.act(id(&droplet)?, &parse(&body)?)?;
-        one_action(
-            StatusCode::CREATED,
-            tenant.account.fleet.action(action)?,
-            tenant.now,
-        )
+        one_action(StatusCode::CREATED, tenant.account.fleet.action(action)?, tenant.now)
     })
 }
 
-async fn droplet_action(
-    Extract(sim): Sim,
-    call: Call,
-    Path(path): Path<(String, String)>,
-) -> Response {
+async fn droplet_action(Extract(sim): Sim, call: Call, Path(path): Path<(String, String)>) -> Response {
     answer(&sim, &call, |tenant| {
         tenant.scopes.require("droplet:read")?;
         let (droplet, action) = (id(&path.0)?, id(&path.1)?);
@@ -323,11 +255,7 @@ async fn list_actions(Extract(sim): Sim, call: Call) -> Response {
 async fn get_action(Extract(sim): Sim, call: Call, Path(action): Path<String>) -> Response {
     answer(&sim, &call, |tenant| {
         tenant.scopes.require("actions:read")?;
-        one_action(
-            StatusCode::OK,
-            tenant.account.fleet.action(id(&action)?)?,
-            tenant.now,
-        )
+        one_action(StatusCode::OK, tenant.account.fleet.action(id(&action)?)?, tenant.now)
     })
 }
 
@@ -336,9 +264,7 @@ async fn list_tags(Extract(sim): Sim, call: Call) -> Response {
         tenant.scopes.require("tag:read")?;
         let fleet = &tenant.account.fleet;
         let all: Vec<_> = fleet.all_tags().collect();
-        paged(&call, "tags", &all, |tag| {
-            view::tag(tag, fleet, &call.target, tenant.now)
-        })
+        paged(&call, "tags", &all, |tag| view::tag(tag, fleet, &call.target, tenant.now))
     })
 }
 
@@ -369,24 +295,14 @@ async fn delete_tag(Extract(sim): Sim, call: Call, Path(name): Path<String>) -> 
     })
 }
 
-async fn tag_resources(
-    Extract(sim): Sim,
-    call: Call,
-    Path(name): Path<String>,
-    body: Bytes,
-) -> Response {
+async fn tag_resources(Extract(sim): Sim, call: Call, Path(name): Path<String>, body: Bytes) -> Response {
     answer(&sim, &call, |tenant| {
         tenant.tag_resources(&name, &parse(&body)?)?;
         Ok(Reply::empty())
     })
 }
 
-async fn untag_resources(
-    Extract(sim): Sim,
-    call: Call,
-    Path(name): Path<String>,
-    body: Bytes,
-) -> Response {
+async fn untag_resources(Extract(sim): Sim, call: Call, Path(name): Path<String>, body: Bytes) -> Response {
     answer(&sim, &call, |tenant| {
         tenant.untag_resources(&name, &parse(&body)?)?;
         Ok(Reply::empty())

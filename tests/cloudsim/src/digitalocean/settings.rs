@@ -52,13 +52,7 @@ impl Settings {
     /// Everything happens at once; for tests that are not about delays.
     #[must_use]
     pub fn immediate() -> Self {
-        Self {
-            active_after_ms: 0,
-            address_after_ms: 0,
-            action_takes_ms: 0,
-            delete_takes_ms: 0,
-            ..Self::default()
-        }
+        Self { active_after_ms: 0, address_after_ms: 0, action_takes_ms: 0, delete_takes_ms: 0, ..Self::default() }
     }
 }
 

@@ -44,9 +44,7 @@ impl World {
     /// Brings about what is due by `now`.
     pub(super) fn settle(&mut self, now: Timestamp) {
         for account in self.accounts.values_mut() {
-            account
-                .fleet
-                .settle(now, &mut self.public, &mut self.private);
+            account.fleet.settle(now, &mut self.public, &mut self.private);
         }
     }
 
@@ -114,31 +112,21 @@ impl State {
         let account = world.accounts.entry(spec.name.clone());
         account
             .and_modify(|account| account.spec = spec.clone())
-            .or_insert_with(|| Account {
-                spec: spec.clone(),
-                fleet: Fleet::default(),
-            });
+            .or_insert_with(|| Account { spec: spec.clone(), fleet: Fleet::default() });
         spec
     }
 
     /// All accounts by name.
     #[must_use]
     pub fn accounts(&self) -> Vec<AccountSpec> {
-        self.world()
-            .0
-            .accounts
-            .values()
-            .map(|account| account.spec.clone())
-            .collect()
+        self.world().0.accounts.values().map(|account| account.spec.clone()).collect()
     }
 
     /// How many droplets the account may have from now on. False if there is no such account.
     pub fn set_droplet_limit(&self, account: &str, limit: usize) -> bool {
         let (mut world, _) = self.world();
         let account = world.accounts.get_mut(account);
-        account
-            .map(|account| account.spec.droplet_limit = limit)
-            .is_some()
+        account.map(|account| account.spec.droplet_limit = limit).is_some()
     }
 
     /// Adds a token, or changes the one of that value (its request count stays).
@@ -147,31 +135,19 @@ impl State {
         let token = world.tokens.entry(spec.value.clone());
         token
             .and_modify(|token| token.spec = spec.clone())
-            .or_insert_with(|| Token {
-                spec,
-                requests: Requests::default(),
-            });
+            .or_insert_with(|| Token { spec, requests: Requests::default() });
     }
 
     /// All tokens, in no particular order.
     #[must_use]
     pub fn tokens(&self) -> Vec<TokenSpec> {
-        self.world()
-            .0
-            .tokens
-            .values()
-            .map(|token| token.spec.clone())
-            .collect()
+        self.world().0.tokens.values().map(|token| token.spec.clone()).collect()
     }
 
     /// From now on the token gets 401. False if there is no such token.
     pub fn revoke_token(&self, value: &str) -> bool {
         let (mut world, _) = self.world();
-        world
-            .tokens
-            .get_mut(value)
-            .map(|token| token.spec.revoked = true)
-            .is_some()
+        world.tokens.get_mut(value).map(|token| token.spec.revoked = true).is_some()
     }
 
     /// Regions, sizes and images on offer.
@@ -180,21 +156,9 @@ impl State {
         let (world, _) = self.world();
         let catalog = &world.catalog;
         (
-            catalog
-                .regions
-                .values()
-                .map(|region| (**region).clone())
-                .collect(),
-            catalog
-                .sizes
-                .values()
-                .map(|size| (**size).clone())
-                .collect(),
-            catalog
-                .images
-                .values()
-                .map(|image| (**image).clone())
-                .collect(),
+            catalog.regions.values().map(|region| (**region).clone()).collect(),
+            catalog.sizes.values().map(|size| (**size).clone()).collect(),
+            catalog.images.values().map(|image| (**image).clone()).collect(),
         )
     }
 

@@ -53,11 +53,7 @@ impl Tenant<'_> {
     }
 
     /// Tags all the droplets named, or none.
-    pub(super) fn tag_resources(
-        &mut self,
-        tag: &str,
-        body: &ResourcesBody,
-    ) -> Result<(), ApiError> {
+    pub(super) fn tag_resources(&mut self, tag: &str, body: &ResourcesBody) -> Result<(), ApiError> {
         self.scopes.require("tag:create")?;
         for id in self.tagged_droplets(tag, body)? {
             self.account.fleet.put_on(tag, id);
@@ -66,11 +62,7 @@ impl Tenant<'_> {
     }
 
     /// Untags all the droplets named, or none.
-    pub(super) fn untag_resources(
-        &mut self,
-        tag: &str,
-        body: &ResourcesBody,
-    ) -> Result<(), ApiError> {
+    pub(super) fn untag_resources(&mut self, tag: &str, body: &ResourcesBody) -> Result<(), ApiError> {
         self.scopes.require("tag:delete")?;
         for id in self.tagged_droplets(tag, body)? {
             self.account.fleet.take_off(tag, id);
@@ -84,19 +76,10 @@ impl Tenant<'_> {
         let droplet = |resource: &Resource| {
             if resource.resource_type != "droplet" {
                 let kind = &resource.resource_type;
-                return Err(ApiError::unprocessable(format!(
-                    "resource_type {kind} is not simulated"
-                )));
+                return Err(ApiError::unprocessable(format!("resource_type {kind} is not simulated")));
             }
-            let id = resource
-                .resource_id
-                .text()
-                .parse()
-                .map_err(|_| ApiError::not_found())?;
-            self.account
-                .fleet
-                .get(id, self.now)
-                .map(|droplet| droplet.id)
+            let id = resource.resource_id.text().parse().map_err(|_| ApiError::not_found())?;
+            self.account.fleet.get(id, self.now).map(|droplet| droplet.id)
         };
         body.resources.iter().map(droplet).collect()
     }

@@ -24,10 +24,7 @@ pub(super) struct Ids {
 
 impl Default for Ids {
     fn default() -> Self {
-        Self {
-            droplet: 400_000_000,
-            action: 2_000_000_000,
-        }
+        Self { droplet: 400_000_000, action: 2_000_000_000 }
     }
 }
 
@@ -77,14 +74,10 @@ impl Tenant<'_> {
         }
         let filter = match (tag, name, kind) {
             (Some(_), Some(_), _) => {
-                return Err(ApiError::unprocessable(
-                    "tag_name and name can not be combined",
-                ));
+                return Err(ApiError::unprocessable("tag_name and name can not be combined"));
             }
             (Some(_), _, Some(_)) => {
-                return Err(ApiError::unprocessable(
-                    "tag_name and type can not be combined",
-                ));
+                return Err(ApiError::unprocessable("tag_name and type can not be combined"));
             }
             (_, _, Some("gpus")) => return Ok(Vec::new()),
             (Some(tag), None, None) => Filter::Tag(tag),
@@ -109,13 +102,7 @@ impl Tenant<'_> {
         let now = self.now;
         let fleet = &self.account.fleet;
         let tagged = fleet.tag(tag)?.droplets.iter().copied();
-        let ids: Vec<u64> = tagged
-            .filter(|id| {
-                fleet
-                    .get(*id, now)
-                    .is_ok_and(|found| found.tagged_at <= now)
-            })
-            .collect();
+        let ids: Vec<u64> = tagged.filter(|id| fleet.get(*id, now).is_ok_and(|found| found.tagged_at <= now)).collect();
         for id in &ids {
             self.check_deletable(*id)?;
         }
@@ -151,13 +138,7 @@ impl Tenant<'_> {
             started_at: self.now,
             completes_at: gone_at,
         });
-        self.account.fleet.remove(
-            id,
-            Removal {
-                gone_at,
-                unlisted_at,
-            },
-        );
+        self.account.fleet.remove(id, Removal { gone_at, unlisted_at });
     }
 
     /// `POST /v2/droplets/{id}/actions`: gives the id of the action.
@@ -189,29 +170,21 @@ impl Tenant<'_> {
 fn effect(droplet: &Droplet, body: &ActionBody) -> Result<Effect, ApiError> {
     let running = droplet.power == Power::On;
     match body.kind.as_str() {
-        "power_on" if running => Err(ApiError::unprocessable(
-            "Droplet is currently on. Please power it off to run this event.",
-        )),
+        "power_on" if running => {
+            Err(ApiError::unprocessable("Droplet is currently on. Please power it off to run this event."))
+        }
         "power_on" | "power_cycle" => Ok(Effect::Power(Power::On)),
-        "power_off" | "shutdown" if !running => {
-            Err(ApiError::unprocessable("Droplet is already powered off."))
-        }
+        "power_off" | "shutdown" if !running => Err(ApiError::unprocessable("Droplet is already powered off.")),
         "power_off" | "shutdown" => Ok(Effect::Power(Power::Off)),
-        "reboot" if !running => Err(ApiError::unprocessable(
-            "Droplet is currently off. Please power it on first.",
-        )),
+        "reboot" if !running => Err(ApiError::unprocessable("Droplet is currently off. Please power it on first.")),
         "reboot" | "password_reset" => Ok(Effect::None),
-        "enable_ipv6" if droplet.public6.is_some() => {
-            Err(ApiError::unprocessable("IPv6 is already enabled."))
-        }
+        "enable_ipv6" if droplet.public6.is_some() => Err(ApiError::unprocessable("IPv6 is already enabled.")),
         "enable_ipv6" => Ok(Effect::EnableIpv6),
         "rename" => {
             let name = body.name.as_deref().unwrap_or_default();
             check_droplet_name(name)?;
             Ok(Effect::Rename(name.to_owned()))
         }
-        other => Err(ApiError::unprocessable(format!(
-            "action type {other} is not simulated"
-        ))),
+        other => Err(ApiError::unprocessable(format!("action type {other} is not simulated"))),
     }
 }

@@ -80,20 +80,12 @@ pub(super) struct Scopes<'a>(pub(super) &'a [String]);
 impl Scopes<'_> {
     /// Whether the token may do what `scope` (`<resource>:<verb>`) stands for.
     pub(super) fn allow(self, scope: &str) -> bool {
-        let broad = if scope.ends_with(":read") {
-            "read"
-        } else {
-            "write"
-        };
+        let broad = if scope.ends_with(":read") { "read" } else { "write" };
         self.0.iter().any(|held| held == scope || held == broad)
     }
 
     /// 403 unless the token holds the scope.
     pub(super) fn require(self, scope: &str) -> Result<(), ApiError> {
-        if self.allow(scope) {
-            Ok(())
-        } else {
-            Err(ApiError::forbidden())
-        }
+        if self.allow(scope) { Ok(()) } else { Err(ApiError::forbidden()) }
     }
 }

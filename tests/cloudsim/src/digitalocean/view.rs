@@ -47,11 +47,7 @@ struct Networks {
 
 impl<'a> DropletView<'a> {
     pub(super) fn of(droplet: &'a Droplet, now: Timestamp) -> Self {
-        let networks = if droplet.has_addresses(now) {
-            networks(droplet)
-        } else {
-            Networks::default()
-        };
+        let networks = if droplet.has_addresses(now) { networks(droplet) } else { Networks::default() };
         Self {
             id: droplet.id,
             name: &droplet.name,
@@ -136,9 +132,7 @@ pub(super) fn action_link(id: u64, rel: &str, target: &Target) -> Value {
 /// A tag with the count of its resources, those that listings show.
 pub(super) fn tag(tag: &Tag, fleet: &Fleet, target: &Target, now: Timestamp) -> Value {
     let droplets = fleet.listed(super::fleet::Filter::Tag(&tag.name), now);
-    let last = droplets
-        .last()
-        .map(|droplet| format!("{}/v2/droplets/{}", target.base, droplet.id));
+    let last = droplets.last().map(|droplet| format!("{}/v2/droplets/{}", target.base, droplet.id));
     let mut of_droplets = json!({"count": droplets.len()});
     let mut resources = json!({
         "count": droplets.len(),

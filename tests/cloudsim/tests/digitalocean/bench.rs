@@ -56,17 +56,10 @@ impl Bench {
     }
 
     pub fn advance(&self, milliseconds: i64) {
-        self.clock
-            .advance(SignedDuration::from_millis(milliseconds));
+        self.clock.advance(SignedDuration::from_millis(milliseconds));
     }
 
-    pub async fn send(
-        &self,
-        token: &str,
-        method: Method,
-        uri: &str,
-        body: Option<Value>,
-    ) -> Answer {
+    pub async fn send(&self, token: &str, method: Method, uri: &str, body: Option<Value>) -> Answer {
         let request = Request::builder()
             .method(method)
             .uri(uri)
@@ -78,21 +71,12 @@ impl Bench {
         let response = self.app.clone().oneshot(request).await.unwrap();
         let (status, headers) = (response.status(), response.headers().clone());
         let bytes = to_bytes(response.into_body(), usize::MAX).await.unwrap();
-        let body = if bytes.is_empty() {
-            Value::Null
-        } else {
-            serde_json::from_slice(&bytes).unwrap()
-        };
-        Answer {
-            status,
-            headers,
-            body,
-        }
+        let body = if bytes.is_empty() { Value::Null } else { serde_json::from_slice(&bytes).unwrap() };
+        Answer { status, headers, body }
     }
 
     pub async fn api(&self, method: Method, path: &str, body: Option<Value>) -> Answer {
-        self.send(TOKEN, method, &format!("/digitalocean{path}"), body)
-            .await
+        self.send(TOKEN, method, &format!("/digitalocean{path}"), body).await
     }
 
     pub async fn get(&self, path: &str) -> Answer {
@@ -108,8 +92,7 @@ impl Bench {
     }
 
     pub async fn control(&self, method: Method, path: &str, body: Option<Value>) -> Answer {
-        self.send("", method, &format!("/sim/digitalocean{path}"), body)
-            .await
+        self.send("", method, &format!("/sim/digitalocean{path}"), body).await
     }
 
     pub async fn create(&self, name: &str, tags: &[&str]) -> u64 {
@@ -122,10 +105,7 @@ impl Bench {
         let answer = self.get(path).await;
         assert_eq!(answer.status, 200, "{}", answer.body);
         let droplets = answer.body["droplets"].as_array().unwrap();
-        droplets
-            .iter()
-            .map(|droplet| droplet["name"].as_str().unwrap().to_owned())
-            .collect()
+        droplets.iter().map(|droplet| droplet["name"].as_str().unwrap().to_owned()).collect()
     }
 }
 
@@ -143,4 +123,5 @@ pub fn changed(field: &str, value: impl Into<Value>) -> Value {
 }
 
 /// How a bad tag name is refused.
-pub const TAG_RULE: &str = "tag names may contain letters, numbers, colons, dashes, and underscores, and at most 255 characters";
+pub const TAG_RULE: &str =
+    "tag names may contain letters, numbers, colons, dashes, and underscores, and at most 255 characters";

@@ -8,11 +8,7 @@ use crate::bench::Bench;
 
 #[tokio::test]
 async fn a_person_makes_edits_and_destroys_droplets_at_once() {
-    let bench = Bench::new(Settings {
-        active_after_ms: 60_000,
-        delete_takes_ms: 60_000,
-        ..Settings::default()
-    });
+    let bench = Bench::new(Settings { active_after_ms: 60_000, delete_takes_ms: 60_000, ..Settings::default() });
     let new = NewDroplet {
         account: "main".to_owned(),
         name: "by-hand".to_owned(),
@@ -24,10 +20,7 @@ async fn a_person_makes_edits_and_destroys_droplets_at_once() {
     let made = bench.state.add_droplet(&new).unwrap();
     assert_eq!(bench.names("/v2/droplets?tag_name=web").await, ["by-hand"]);
     let path = format!("/v2/droplets/{}", made.id);
-    assert_eq!(
-        bench.get(&path).await.body["droplet"]["networks"]["v4"][1]["ip_address"],
-        "203.0.113.1"
-    );
+    assert_eq!(bench.get(&path).await.body["droplet"]["networks"]["v4"][1]["ip_address"], "203.0.113.1");
 
     let edit = DropletEdit {
         name: Some("renamed".to_owned()),
@@ -37,10 +30,7 @@ async fn a_person_makes_edits_and_destroys_droplets_at_once() {
     };
     bench.state.edit_droplet(made.id, edit).unwrap();
     let droplet = bench.get(&path).await.body["droplet"].clone();
-    assert_eq!(
-        (&droplet["name"], &droplet["status"]),
-        (&json!("renamed"), &json!("off"))
-    );
+    assert_eq!((&droplet["name"], &droplet["status"]), (&json!("renamed"), &json!("off")));
     assert_eq!(droplet["networks"]["v4"][1]["ip_address"], "198.51.100.77");
     assert!(bench.names("/v2/droplets?tag_name=web").await.is_empty());
     assert!(bench.state.remove_droplet(made.id));
@@ -53,15 +43,9 @@ async fn a_person_makes_edits_and_destroys_droplets_at_once() {
 async fn the_control_routes_change_settings_accounts_and_tokens() {
     let bench = Bench::immediate();
     let control = async |method, path, body| bench.control(method, path, Some(body)).await;
-    let account = async || {
-        bench
-            .send("t2", Method::GET, "/digitalocean/v2/account", None)
-            .await
-    };
+    let account = async || bench.send("t2", Method::GET, "/digitalocean/v2/account", None).await;
 
-    let settings = control(Method::PATCH, "/settings", json!({"linger_ms": 9}))
-        .await
-        .body;
+    let settings = control(Method::PATCH, "/settings", json!({"linger_ms": 9})).await.body;
     assert_eq!(settings["linger_ms"], 9);
     assert_eq!(settings["requests_per_hour"], 5_000);
     let misspelt = control(Method::PATCH, "/settings", json!({"lingre_ms": 9})).await;
@@ -73,10 +57,7 @@ async fn the_control_routes_change_settings_accounts_and_tokens() {
     assert_eq!(control(Method::POST, "/tokens", token).await.status, 204);
     assert_eq!(account().await.body["account"]["droplet_limit"], 1);
     let path = "/accounts/second/droplet-limit";
-    assert_eq!(
-        control(Method::PUT, path, json!({"limit": 5})).await.status,
-        204
-    );
+    assert_eq!(control(Method::PUT, path, json!({"limit": 5})).await.status, 204);
     assert_eq!(account().await.body["account"]["droplet_limit"], 5);
     let revoked = bench.control(Method::DELETE, "/tokens/t2", None).await;
     assert_eq!(revoked.status, 204);
@@ -93,9 +74,7 @@ async fn the_control_routes_make_edit_destroy_and_withdraw() {
         let (region, size, image) = ("fra1", "s-1vcpu-1gb", "debian-12-x64");
         json!({"name": name, "region": region, "size": size, "image": image})
     };
-    let made = bench
-        .control(Method::POST, "/droplets", Some(new("x")))
-        .await;
+    let made = bench.control(Method::POST, "/droplets", Some(new("x"))).await;
     assert_eq!(made.status, 201);
     let many = json!([new("y"), new("z")]);
     let many = bench.control(Method::POST, "/droplets", Some(many)).await;

@@ -1,0 +1,1 @@
+//! VMs: one trait over the providers, in plain domain types.

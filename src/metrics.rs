@@ -1,0 +1,169 @@
+//! The metrics registry: every series Roadstead exports, and the few methods that feed them.
+//!
+//! Labels are bounded by code or by the number of credentials, never by objects.
+
+use std::time::Duration;
+
+use prometheus_client::encoding::EncodeLabelSet;
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
+use prometheus_client::registry::{Registry, Unit};
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct CallLabels {
+    api: &'static str,
+    credential: String,
+    outcome: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct CredentialLabels {
+    api: &'static str,
+    credential: String,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct OperationLabels {
+    kind: &'static str,
+    result: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct ReconcileLabels {
+    controller: &'static str,
+    outcome: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct KindLabels {
+    kind: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct PhaseLabels {
+    kind: &'static str,
+    phase: &'static str,
+}
+
+type HistogramFamily<L> = Family<L, Histogram, fn() -> Histogram>;
+
+/// All series. Cheap to clone: clones share their values.
+#[derive(Clone, Debug)]
+pub struct Metrics {
+    reconciles: HistogramFamily<ReconcileLabels>,
+    api_calls: HistogramFamily<CallLabels>,
+    api_remaining: Family<CredentialLabels, Gauge>,
+    dns_operations: HistogramFamily<OperationLabels>,
+    dns_noops: Counter,
+    dns_batch_size: Histogram,
+    dns_queue: Gauge,
+    orphans: Family<KindLabels, Gauge>,
+    objects: Family<PhaseLabels, Gauge>,
+}
+
+/// From 1 ms to about 65 s, doubling: a loopback read and a call that waits for its time-out both have a bucket.
+fn seconds() -> Histogram {
+    Histogram::new(exponential_buckets(0.001, 2.0, 17))
+}
+
+impl Metrics {
+    /// Creates the series and registers them under the prefix `roadstead_`.
+    pub fn register(registry: &mut Registry) -> Self {
+        let metrics = Self {
+            reconciles: Family::new_with_constructor(seconds as fn() -> Histogram),
+            api_calls: Family::new_with_constructor(seconds as fn() -> Histogram),
+            api_remaining: Family::default(),
+            dns_operations: Family::new_with_constructor(seconds as fn() -> Histogram),
+            dns_noops: Counter::default(),
+            dns_batch_size: Histogram::new(exponential_buckets(1.0, 2.0, 13)),
+            dns_queue: Gauge::default(),
+            orphans: Family::default(),
+            objects: Family::default(),
+        };
+        let registry = registry.sub_registry_with_prefix("roadstead");
+        let s = || Unit::Seconds;
+        registry.register_with_unit(
+            "reconcile",
+            "Reconciles by controller and outcome",
+            s(),
+            metrics.reconciles.clone(),
+        );
+        registry.register_with_unit(
+            "api_call",
+            "External API calls by credential and outcome",
+            s(),
+            metrics.api_calls.clone(),
+        );
+        registry.register(
+            "api_remaining_requests",
+            "Requests left in the current window, as the API says",
+            metrics.api_remaining.clone(),
+        );
+        registry.register_with_unit(
+            "dns_operation",
+            "DNS record operations by kind and result",
+            s(),
+            metrics.dns_operations.clone(),
+        );
+        registry.register(
+            "dns_noops",
+            "Declarations that changed nothing and so cost no call",
+            metrics.dns_noops.clone(),
+        );
+        registry.register("dns_batch_size", "Record operations per batch", metrics.dns_batch_size.clone());
+        registry.register("dns_queue", "Owners whose records wait for the next batch", metrics.dns_queue.clone());
+        registry.register("orphans", "Things outside with our mark and no live owner", metrics.orphans.clone());
+        registry.register("objects", "Objects by kind and phase", metrics.objects.clone());
+        metrics
+    }
+
+    /// One finished reconcile.
+    pub fn reconciled(&self, controller: &'static str, outcome: &'static str, took: Duration) {
+        self.reconciles.get_or_create(&ReconcileLabels { controller, outcome }).observe(took.as_secs_f64());
+    }
+
+    /// One finished external call. `credential` is a label such as `zone/example-com`, never a secret.
+    pub fn api_call(&self, api: &'static str, credential: &str, outcome: &'static str, took: Duration) {
+        let labels = CallLabels { api, credential: credential.to_owned(), outcome };
+        self.api_calls.get_or_create(&labels).observe(took.as_secs_f64());
+    }
+
+    /// What the API said remains of its limit.
+    pub fn api_remaining(&self, api: &'static str, credential: &str, remaining: i64) {
+        let labels = CredentialLabels { api, credential: credential.to_owned() };
+        self.api_remaining.get_or_create(&labels).set(remaining);
+    }
+
+    /// One DNS record operation (`create`, `update`, `delete`) that ended in `result` (`ok`, `refused`, `failed`).
+    pub fn dns_operation(&self, kind: &'static str, result: &'static str, took: Duration) {
+        self.dns_operations.get_or_create(&OperationLabels { kind, result }).observe(took.as_secs_f64());
+    }
+
+    /// A declaration that changed nothing.
+    pub fn dns_noop(&self) {
+        self.dns_noops.inc();
+    }
+
+    /// The size of a batch that was sent.
+    pub fn dns_batch(&self, operations: usize) {
+        #[expect(clippy::cast_precision_loss, reason = "batches are at most a few thousand")]
+        self.dns_batch_size.observe(operations as f64);
+    }
+
+    /// How many more (or fewer) owners wait for a batch.
+    pub fn dns_queue_changed(&self, by: i64) {
+        self.dns_queue.inc_by(by);
+    }
+
+    /// How many orphans of `kind` (`record`, `vm`) the last sweep saw.
+    pub fn orphans(&self, kind: &'static str, count: usize) {
+        self.orphans.get_or_create(&KindLabels { kind }).set(i64::try_from(count).unwrap_or(i64::MAX));
+    }
+
+    /// How many objects of `kind` are in `phase`.
+    pub fn objects(&self, kind: &'static str, phase: &'static str, count: usize) {
+        self.objects.get_or_create(&PhaseLabels { kind, phase }).set(i64::try_from(count).unwrap_or(i64::MAX));
+    }
+}
