@@ -59,7 +59,7 @@ def check_token_verification(simulator):
     unknown = client_of(simulator, "an-unknown-token")
     error = refused(cloudflare.AuthenticationError, unknown.user.tokens.verify)
     same(error.status_code, 401)
-    past = client_of(simulator, bench.account.new_token(expires_at="2001-01-01T00:00:00Z"))
+    past = client_of(simulator, bench.account.new_token(expires_on="2001-01-01T00:00:00Z"))
     expired = past.user.tokens.verify()
     same(expired.status, "expired")
     refused(cloudflare.AuthenticationError, lambda: past.zones.list(name=bench.domain))

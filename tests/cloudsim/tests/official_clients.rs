@@ -7,13 +7,10 @@ use std::hash::{DefaultHasher, Hash, Hasher};
 use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use axum::Router;
-use cloudsim::clock::Clock;
-use cloudsim::digitalocean::{Settings, State, control_router, router};
-use tokio::net::TcpListener;
+use cloudsim::digitalocean::Settings;
+use cloudsim::{Options, Sim};
 
 const REQUIREMENTS: &str = include_str!("../checks/requirements.txt");
 
@@ -67,41 +64,39 @@ fn text(output: &Output) -> String {
     format!("{out}{err}")
 }
 
-/// Runs one script against the simulator at `url` and fails with its output.
-async fn check(name: &str, url: String) {
+/// Runs one script against the simulator and fails with its output.
+async fn check(name: &str, sim: &Sim) {
     let started = Instant::now();
     let python = tokio::task::spawn_blocking(python).await.unwrap();
-    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("checks").join(name);
     let run = tokio::process::Command::new(python)
         .arg("-B")
-        .arg(&script)
-        .arg(url)
-        .env("PYTHONUNBUFFERED", "1")
+        .arg(Path::new(env!("CARGO_MANIFEST_DIR")).join("checks").join(name))
+        .arg(format!("http://{}", sim.http()))
         .env_remove("PYTHONPATH")
         .kill_on_drop(true)
         .output();
     let output = tokio::time::timeout(Duration::from_mins(3), run).await;
     let output = output.unwrap_or_else(|_| panic!("{name} did not end within three minutes")).unwrap();
-    assert!(output.status.success(), "{} failed:\n{}", script.display(), text(&output));
+    assert!(output.status.success(), "{name} failed:\n{}", text(&output));
     let last = text(&output).lines().last().unwrap_or_default().to_owned();
-    say(&format!("{}: {last} after {:.1} s", script.display(), started.elapsed().as_secs_f64()));
+    say(&format!("{name}: {last} after {:.1} s", started.elapsed().as_secs_f64()));
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn pydo_works_against_the_simulated_digitalocean() {
-    let state = Arc::new(State::new(Clock::real()));
-    state.set_settings(Settings {
+async fn the_cloudflare_client_works_against_the_simulator() {
+    let sim = Sim::start(Options::default()).await.unwrap();
+    check("check_cloudflare.py", &sim).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_digitalocean_client_works_against_the_simulator() {
+    let sim = Sim::start(Options::default()).await.unwrap();
+    sim.digitalocean.set_settings(Settings {
         active_after_ms: 50,
         address_after_ms: 50,
         action_takes_ms: 50,
         delete_takes_ms: 50,
         ..Settings::default()
     });
-    let app =
-        Router::new().nest("/digitalocean", router(state.clone())).nest("/sim/digitalocean", control_router(state));
-    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let url = format!("http://{}", listener.local_addr().unwrap());
-    let server = tokio::spawn(async move { axum::serve(listener, app).await.unwrap() });
-    check("check_digitalocean.py", url).await;
-    server.abort();
+    check("check_digitalocean.py", &sim).await;
 }
