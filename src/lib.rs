@@ -1,6 +1,9 @@
 //! Roadstead: nodes, environments and their names, from Kubernetes objects.
 pub mod api;
+pub mod app;
+pub mod cli;
 pub mod cloud;
 pub mod dns;
 pub mod metrics;
 pub mod outside;
+pub mod runtime;

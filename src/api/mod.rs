@@ -1,2 +1,45 @@
-//! The objects users write: types only, one file a kind.
+//! The objects users write: types only, one file a kind, and the generated definitions.
+//!
+//! Types accept what the schema admits (addresses and durations are strings), because one object that does not decode
+//! would fail a whole list; `validate` parses them.
+
+pub mod claim;
+pub mod condition;
+pub mod environment;
 pub mod names;
+pub mod node;
+pub mod provider;
+pub mod refs;
+pub mod status;
+pub mod zone;
+
+use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::{CustomResourceDefinition, JSON};
+use kube::CustomResourceExt;
+
+/// Every definition, as `crds/` holds them.
+///
+/// The status of a new object is `{observedGeneration: -1}`, because Flux takes an object without it for ready. A claim
+/// is complete when it is created, so its status says so from the start and costs no second write.
+#[must_use]
+pub fn definitions() -> Vec<CustomResourceDefinition> {
+    let unseen = serde_json::json!({"observedGeneration": -1});
+    let held = serde_json::json!({"observedGeneration": 1, "state": "Held"});
+    vec![
+        with_status_default(zone::Zone::crd(), unseen.clone()),
+        with_status_default(provider::Provider::crd(), unseen.clone()),
+        with_status_default(node::Node::crd(), unseen.clone()),
+        with_status_default(environment::Environment::crd(), unseen),
+        with_status_default(claim::HostnameClaim::crd(), held),
+    ]
+}
+
+fn with_status_default(mut crd: CustomResourceDefinition, default: serde_json::Value) -> CustomResourceDefinition {
+    for version in &mut crd.spec.versions {
+        let root = version.schema.as_mut().and_then(|schema| schema.open_api_v3_schema.as_mut());
+        let status = root.and_then(|root| root.properties.as_mut()).and_then(|all| all.get_mut("status"));
+        if let Some(status) = status {
+            status.default = Some(JSON(default.clone()));
+        }
+    }
+    crd
+}

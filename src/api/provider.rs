@@ -1,0 +1,152 @@
+//! `Provider`: a source of VMs, or a range of hosts that exist already.
+
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
+use kube::{CustomResource, KubeSchema};
+use serde::{Deserialize, Serialize};
+
+use super::refs::{AllowedNamespaces, SecretKeyRef};
+use super::status::CredentialStatus;
+
+/// Where VMs come from and who may use it.
+#[derive(CustomResource, Debug, Clone, PartialEq, Serialize, Deserialize, KubeSchema)]
+#[kube(
+    group = "roadstead.dev",
+    version = "v1alpha1",
+    kind = "Provider",
+    plural = "providers",
+    shortname = "rprovider",
+    category = "roadstead",
+    status = "ProviderStatus",
+    derive = "PartialEq",
+    doc = "A source of VMs (`digitalocean`), or a range of hosts that exist already (`static`).",
+    printcolumn(name = "Ready", type_ = "string", json_path = ".status.conditions[?(@.type==\"Ready\")].status"),
+    printcolumn(name = "Reason", type_ = "string", json_path = ".status.conditions[?(@.type==\"Ready\")].reason"),
+    printcolumn(name = "VMs", type_ = "integer", json_path = ".status.vms"),
+    printcolumn(name = "Hold", type_ = "string", json_path = ".status.hold.id"),
+    printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp")
+)]
+#[x_kube(
+    validation = ("(has(self.digitalocean) ? 1 : 0) + (has(self.static) ? 1 : 0) == 1",
+        "set exactly one of `digitalocean` and `static`"),
+    validation = ("has(self.digitalocean) == has(oldSelf.digitalocean)",
+        "a Provider cannot change between `digitalocean` and `static`: create another Provider")
+)]
+#[serde(rename_all = "camelCase")]
+pub struct ProviderSpec {
+    /// Droplets of DigitalOcean.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub digitalocean: Option<DigitalOcean>,
+    /// Hosts that exist already. A Node names one by `address`.
+    #[serde(default, rename = "static", skip_serializing_if = "Option::is_none")]
+    pub static_: Option<StaticHosts>,
+    /// Which namespaces may create Nodes with this Provider. There is no default: say it.
+    pub allowed_namespaces: AllowedNamespaces,
+    /// When deletions stop and wait for a person.
+    #[serde(default)]
+    pub brake: Brake,
+    /// People's SSH public keys, put on every new VM.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 20), inner(length(min = 16, max = 1024)))]
+    pub ssh_authorized_keys: Vec<String>,
+}
+
+/// DigitalOcean: the credential, and what a Node gets that does not say otherwise. Changes apply to new VMs only.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, KubeSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct DigitalOcean {
+    /// The Secret that holds an API token with read and write scope.
+    pub token_secret_ref: SecretKeyRef,
+    /// Region slug, e.g. `fra1`.
+    #[schemars(length(min = 1, max = 64))]
+    pub region: String,
+    /// Size slug, e.g. `s-1vcpu-1gb`.
+    #[schemars(length(min = 1, max = 64))]
+    pub size: String,
+    /// Image slug, e.g. `debian-12-x64`.
+    #[schemars(length(min = 1, max = 64))]
+    pub image: String,
+    /// UUID of the VPC for new droplets; the region's default VPC without it.
+    #[serde(default, rename = "vpcUUID", skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 36, max = 36))]
+    pub vpc_uuid: Option<String>,
+    /// Tags of your own for new droplets: letters, digits, `:`, `-` and `_`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 10), inner(length(min = 1, max = 255), regex(pattern = r"^[a-zA-Z0-9:_-]+$")))]
+    pub tags: Vec<String>,
+}
+
+/// Hosts that exist already.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, KubeSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct StaticHosts {
+    /// The address ranges Nodes may name, e.g. `203.0.113.0/24`.
+    #[serde(rename = "allowedCIDRs")]
+    #[schemars(length(min = 1, max = 32), inner(length(min = 3, max = 64)))]
+    pub allowed_cidrs: Vec<String>,
+}
+
+/// When more than `max(minimum, percent)` of a Provider's Nodes vanish, or are to be deleted, within `window`, deletion
+/// stops until a person approves it: a moved Git directory must not destroy a fleet.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
+#[serde(default)]
+pub struct Brake {
+    /// How many at once are always let through.
+    #[schemars(range(min = 0, max = 100_000))]
+    pub minimum: i64,
+    /// Which share of the Provider's Nodes is let through, in percent.
+    #[schemars(range(min = 1, max = 100))]
+    pub percent: i64,
+    /// The time over which deletions are counted, e.g. `10m`.
+    #[schemars(length(min = 2, max = 32), regex(pattern = r"^([0-9]+h)?([0-9]+m)?([0-9]+s)?$"))]
+    pub window: String,
+}
+
+impl Default for Brake {
+    fn default() -> Self {
+        Self { minimum: 5, percent: 10, window: "10m".to_owned() }
+    }
+}
+
+/// What is known of the Provider.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, KubeSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct ProviderStatus {
+    /// The generation these statements are about.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub observed_generation: Option<i64>,
+    /// The provider's id of the account or team, pinned at first use: a token of another account is refused.
+    #[serde(default, rename = "accountID", skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 128))]
+    pub account_id: Option<String>,
+    /// How many VMs carry this cluster's mark.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub vms: Option<i64>,
+    /// VMs with this cluster's mark and no live owner.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 50), inner(length(max = 512)))]
+    pub orphans: Vec<String>,
+    /// A hold on deletions, if there is one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub hold: Option<Hold>,
+    /// The credential in use.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub credential: Option<CredentialStatus>,
+    /// `Ready`, `CredentialReady`, `Reachable`, and `Reconciling` or `Stalled` while they apply.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 16))]
+    #[x_kube(merge_strategy = kube::core::ListMerge::Map(vec!["type".to_owned()]))]
+    pub conditions: Vec<Condition>,
+}
+
+/// A hold: what the brake stopped, and the id that approves it.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, KubeSchema)]
+pub struct Hold {
+    /// The value for the annotation `roadstead.dev/approve-deletions` that lets this hold's deletions through.
+    #[schemars(length(max = 64))]
+    pub id: String,
+    /// `MassAbsence` or `DeletionHeld`.
+    #[schemars(length(max = 64))]
+    pub reason: String,
+    /// How many Nodes it is about.
+    pub nodes: i64,
+}
