@@ -1,9 +1,12 @@
 #!/usr/bin/env bash
 # Renders what is derived from the chart and the definitions: the chart's copy of crds/, and the plain manifests.
-# Usage: charts/render.sh [OUT_DIR]. Without OUT_DIR it updates deploy/kubernetes. HELM names the helm to use.
+# Usage: charts/render.sh [OUT_DIR]. Without OUT_DIR it updates deploy/kubernetes. HELM names the helm to use; without it
+# the one `make` built, else the one on the PATH.
 set -euo pipefail
 root=$(cd "$(dirname "$0")/.." && pwd)
-helm=${HELM:-helm}
+built=$root/target/tools/bin/helm
+[ -x "$built" ] || built=helm
+helm=${HELM:-$built}
 chart=$root/charts/roadstead
 out=${1:-$root/deploy/kubernetes}
 

@@ -91,10 +91,10 @@ pub struct NodeSpec {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 60, max = 86400))]
     pub ttl: Option<i64>,
-    /// Whether Cloudflare proxies the name.
+    /// Whether Cloudflare proxies the name. Resolvers then see Cloudflare's addresses, and Cloudflare chooses the TTL.
     #[serde(default)]
     pub proxied: bool,
-    /// Path of the health check.
+    /// Path of the health check. Its result is shown and never decides whether the Node is Ready.
     #[serde(default = "slash")]
     #[schemars(length(min = 1, max = 512))]
     #[x_kube(validation = ("self.startsWith('/')", "a path starts with `/`"))]
@@ -105,7 +105,8 @@ pub struct NodeSpec {
     /// Whether a VM that vanished is created again. Its record is withdrawn at once either way.
     #[serde(default)]
     pub replace_lost: bool,
-    /// What happens to the VM when this object is deleted.
+    /// What happens to the VM when this object is deleted: `Delete` deletes it, after its record is withdrawn and the TTL
+    /// has passed; `Orphan` leaves it and removes Roadstead's mark.
     #[serde(default)]
     pub deletion_policy: DeletionPolicy,
 }

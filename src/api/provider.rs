@@ -33,7 +33,8 @@ use super::status::CredentialStatus;
 )]
 #[serde(rename_all = "camelCase")]
 pub struct ProviderSpec {
-    /// Droplets of DigitalOcean.
+    /// Droplets of DigitalOcean: the credential, and what a Node gets that does not say otherwise. Changes apply to new
+    /// droplets only.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub digitalocean: Option<DigitalOcean>,
     /// Hosts that exist already. A Node names one by `address`.
@@ -41,7 +42,8 @@ pub struct ProviderSpec {
     pub static_: Option<StaticHosts>,
     /// Which namespaces may create Nodes with this Provider. There is no default: say it.
     pub allowed_namespaces: AllowedNamespaces,
-    /// When deletions stop and wait for a person.
+    /// When deletions stop and wait for a person: as soon as more than the greater of `minimum` and `percent` of the
+    /// Provider's Nodes vanish, or are to be deleted, within `window`. A moved Git directory must not destroy a fleet.
     #[serde(default)]
     pub brake: Brake,
     /// People's SSH public keys, put on every new VM.
@@ -56,7 +58,8 @@ pub struct ProviderSpec {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct DigitalOcean {
-    /// The Secret that holds an API token with read and write scope.
+    /// The Secret that holds an API token with read and write scope, in the namespace the operator runs in, labelled
+    /// `roadstead.dev/credential: digitalocean`.
     pub token_secret_ref: SecretKeyRef,
     /// Region slug, e.g. `fra1`.
     #[schemars(length(min = 1, max = 64))]
@@ -99,7 +102,7 @@ pub struct StaticHosts {
 /// stops until a person approves it: a moved Git directory must not destroy a fleet.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, KubeSchema)]
 pub struct Brake {
-    /// How many at once are always let through.
+    /// How many deletions within `window` are always let through.
     #[serde(default = "brake_minimum")]
     #[schemars(range(min = 0, max = 100_000))]
     pub minimum: i64,

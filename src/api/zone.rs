@@ -43,7 +43,7 @@ pub struct ZoneSpec {
     #[serde(default = "default_ttl")]
     #[schemars(range(min = 60, max = 86400))]
     pub ttl: i64,
-    /// How a published name is confirmed.
+    /// How a published name is confirmed before its object counts as resolvable.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub propagation: Option<Propagation>,
     /// Whether the domain itself, without a label before it, may be published.
@@ -59,7 +59,8 @@ fn default_ttl() -> i64 {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Cloudflare {
-    /// The Secret that holds an API token with the permissions Zone Read and DNS Write for this zone.
+    /// The Secret that holds an API token with the permissions Zone Read and DNS Write for this zone, in the namespace
+    /// the operator runs in, labelled `roadstead.dev/credential: cloudflare`.
     pub token_secret_ref: SecretKeyRef,
 }
 
