@@ -4,7 +4,7 @@
 # the one `make` built, else the one on the PATH.
 set -euo pipefail
 root=$(cd "$(dirname "$0")/.." && pwd)
-built=$root/target/tools/bin/helm
+built=$root/target/tools/helm
 [ -x "$built" ] || built=helm
 helm=${HELM:-$built}
 chart=$root/charts/roadstead

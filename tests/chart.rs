@@ -10,15 +10,16 @@ use clap::{CommandFactory, Parser};
 use roadstead::cli::{Cli, Settings};
 use roadstead::metrics::Metrics;
 use serde_json::{Value, json};
+use support::ControlPlane;
 
-mod cluster;
-use cluster::Cluster;
+mod kubectl;
+use kubectl::Kubectl;
 
 const ROOT: &str = env!("CARGO_MANIFEST_DIR");
 const NAMESPACE: &str = "roadstead-system";
 
 fn helm_program() -> String {
-    let built = format!("{ROOT}/target/tools/bin/helm");
+    let built = format!("{ROOT}/target/tools/helm");
     let built = if std::path::Path::new(&built).exists() { built } else { "helm".to_owned() };
     std::env::var("HELM").unwrap_or(built)
 }
@@ -281,11 +282,12 @@ fn the_image_is_built_with_the_pinned_toolchain() {
     assert!(dockerfile.contains(&format!("FROM rust:{version}")), "deploy/Dockerfile is not built with Rust {version}");
 }
 
-#[test]
-fn the_chart_installs_is_least_privileged_and_leaves_the_objects_when_it_goes() {
-    let cluster = Cluster::start();
+#[tokio::test]
+async fn the_chart_installs_is_least_privileged_and_leaves_the_objects_when_it_goes() {
+    let control_plane = ControlPlane::start().await;
+    let kubectl = Kubectl::of(&control_plane);
     let chart = chart();
-    let kubeconfig = cluster.kubeconfig().to_string_lossy().into_owned();
+    let kubeconfig = control_plane.kubeconfig().to_string_lossy().into_owned();
     let release = |command: &str, rest: &[&str]| {
         let mut args = vec![command, "roadstead"];
         args.extend(rest);
@@ -293,50 +295,46 @@ fn the_chart_installs_is_least_privileged_and_leaves_the_objects_when_it_goes() 
         helm(&args).unwrap_or_else(|error| panic!("helm {command}: {error}"))
     };
     let namespace = format!("{ROOT}/deploy/kubernetes/namespace.yaml");
-    cluster.kubectl(&["apply", "-f", &namespace]).unwrap();
+    kubectl.run(&["apply", "-f", &namespace]).unwrap();
     let notes = release("install", &[&chart]);
     for said in ["BACK UP", "UNINSTALL", "roadstead.dev/credential=cloudflare", "kube-system"] {
         assert!(notes.contains(said), "the notes do not say {said}: {notes}");
     }
-    for crd in roadstead::api::definitions() {
-        cluster
-            .kubectl(&["wait", "--for=condition=Established", "crd", crd.metadata.name.as_deref().unwrap()])
-            .unwrap();
-    }
+    kubectl.await_definitions();
 
-    the_pod_is_admitted_where_only_restricted_pods_are(&cluster);
-    the_service_account_can_do_what_is_needed_and_no_more(&cluster);
+    the_pod_is_admitted_where_only_restricted_pods_are(&kubectl);
+    the_service_account_can_do_what_is_needed_and_no_more(&kubectl);
 
     let zone = json!({
         "apiVersion": "roadstead.dev/v1alpha1", "kind": "Zone", "metadata": {"name": "example-com"},
         "spec": {"domain": "example.com", "cloudflare": {"tokenSecretRef": {"name": "cloudflare"}},
             "allowedNamespaces": {"from": "All"}},
     });
-    cluster.kubectl_with(&["create", "-f", "-"], &zone.to_string()).unwrap();
+    kubectl.feed(&["create", "-f", "-"], &zone.to_string()).unwrap();
     release("upgrade", &[&chart, "--set", "replicas=2"]);
     release("uninstall", &[]);
-    assert_eq!(cluster.kubectl(&["get", "zones", "-o", "name"]).unwrap().trim(), "zone.roadstead.dev/example-com");
-    assert_eq!(cluster.kubectl(&["get", "deployments", "-A", "-o", "name"]).unwrap(), "");
-    let left = cluster.kubectl(&["get", "clusterroles", "-o", "name"]).unwrap();
+    assert_eq!(kubectl.run(&["get", "zones", "-o", "name"]).unwrap().trim(), "zone.roadstead.dev/example-com");
+    assert_eq!(kubectl.run(&["get", "deployments", "-A", "-o", "name"]).unwrap(), "");
+    let left = kubectl.run(&["get", "clusterroles", "-o", "name"]).unwrap();
     assert!(!left.contains("roadstead"), "{left}");
     // What was left does not stand in the way of the next installation.
     release("install", &[&chart]);
     release("uninstall", &[]);
 
     let manifests = format!("{ROOT}/deploy/kubernetes");
-    cluster.kubectl(&["apply", "-k", &manifests]).unwrap();
-    let again = cluster.kubectl(&["apply", "-k", &manifests]).unwrap();
+    kubectl.run(&["apply", "-k", &manifests]).unwrap();
+    let again = kubectl.run(&["apply", "-k", &manifests]).unwrap();
     assert!(again.lines().all(|line| line.ends_with(" unchanged")), "{again}");
 }
 
-fn the_pod_is_admitted_where_only_restricted_pods_are(cluster: &Cluster) {
+fn the_pod_is_admitted_where_only_restricted_pods_are(kubectl: &Kubectl) {
     let objects = rendered(&[]).unwrap();
     let template = &find(&objects, "Deployment")["spec"]["template"];
     let mut pod =
         json!({"apiVersion": "v1", "kind": "Pod", "metadata": template["metadata"], "spec": template["spec"]});
     pod["metadata"]["name"] = json!("operator");
     let admit = |pod: &Value| {
-        cluster.kubectl_with(&["create", "--dry-run=server", "-n", NAMESPACE, "-f", "-"], &pod.to_string())
+        kubectl.feed(&["create", "--dry-run=server", "-n", NAMESPACE, "-f", "-"], &pod.to_string())
     };
     admit(&pod).unwrap();
     pod["spec"]["containers"][0]["securityContext"]["allowPrivilegeEscalation"] = json!(true);
@@ -344,7 +342,7 @@ fn the_pod_is_admitted_where_only_restricted_pods_are(cluster: &Cluster) {
     assert!(refusal.contains("violates PodSecurity \"restricted:latest\""), "{refusal}");
 }
 
-fn the_service_account_can_do_what_is_needed_and_no_more(cluster: &Cluster) {
+fn the_service_account_can_do_what_is_needed_and_no_more(kubectl: &Kubectl) {
     let account = format!("--as=system:serviceaccount:{NAMESPACE}:roadstead");
     let may = |verb: &str, what: &str, namespace: &str| {
         let mut args = vec!["auth", "can-i", verb];
@@ -357,7 +355,7 @@ fn the_service_account_can_do_what_is_needed_and_no_more(cluster: &Cluster) {
             args.extend(["-n", namespace])
         }
         // `no` is an exit status of 1, with nothing but warnings on the other stream.
-        cluster.kubectl(&args).is_ok_and(|answer| answer.trim() == "yes")
+        kubectl.run(&args).is_ok_and(|answer| answer.trim() == "yes")
     };
     let own =
         ["zones", "providers", "nodes", "environments", "hostnameclaims"].map(|kind| format!("{kind}.roadstead.dev"));

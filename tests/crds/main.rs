@@ -10,13 +10,14 @@ use roadstead::api::provider::Provider;
 use roadstead::api::zone::Zone;
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
+use support::ControlPlane;
 
-#[path = "../cluster/mod.rs"]
-mod cluster;
+#[path = "../kubectl/mod.rs"]
+mod kubectl;
 mod refusals;
 mod samples;
 
-use cluster::Cluster;
+use kubectl::Kubectl;
 use samples::{claim, droplets, environment, hosts, node, spec, with, zone};
 
 #[test]
@@ -71,22 +72,24 @@ fn walk(schema: &Value, path: &str, visit: &mut impl FnMut(&str, &Value)) {
     }
 }
 
-#[test]
-fn the_api_server_admits_and_refuses_what_the_definitions_say() {
-    let cluster = Cluster::start();
-    cluster.install_definitions();
-    refusals::refusals_say_what_would_be_right(&cluster);
-    refusals::valid_samples_are_admitted(&cluster);
-    refusals::what_cannot_change_is_refused_when_changed_added_and_removed(&cluster);
-    defaults_are_filled_in_and_a_new_status_says_that_nobody_looked_yet(&cluster);
-    the_examples_apply_in_one_go_and_decode(&cluster);
-    kubectl_knows_short_names_the_category_and_the_columns(&cluster);
+#[tokio::test]
+async fn the_api_server_admits_and_refuses_what_the_definitions_say() {
+    let control_plane = ControlPlane::start().await;
+    let kubectl = Kubectl::of(&control_plane);
+    kubectl.run(&["apply", "-f", &format!("{}/crds", env!("CARGO_MANIFEST_DIR"))]).unwrap();
+    kubectl.await_definitions();
+    refusals::refusals_say_what_would_be_right(&kubectl);
+    refusals::valid_samples_are_admitted(&kubectl);
+    refusals::what_cannot_change_is_refused_when_changed_added_and_removed(&kubectl);
+    defaults_are_filled_in_and_a_new_status_says_that_nobody_looked_yet(&kubectl);
+    the_examples_apply_in_one_go_and_decode(&kubectl);
+    kubectl_knows_short_names_the_category_and_the_columns(&kubectl);
 }
 
-fn defaults_are_filled_in_and_a_new_status_says_that_nobody_looked_yet(cluster: &Cluster) {
+fn defaults_are_filled_in_and_a_new_status_says_that_nobody_looked_yet(kubectl: &Kubectl) {
     let created = |sample: Value| -> Value {
-        let text = cluster.kubectl_with(&["create", "-o", "json", "-f", "-"], &sample.to_string()).unwrap();
-        cluster.kubectl_with(&["delete", "-f", "-"], &sample.to_string()).unwrap();
+        let text = kubectl.feed(&["create", "-o", "json", "-f", "-"], &sample.to_string()).unwrap();
+        kubectl.feed(&["delete", "-f", "-"], &sample.to_string()).unwrap();
         serde_json::from_str(&text).unwrap()
     };
     let filled = |sample: Value, defaults: Value| {
@@ -115,14 +118,14 @@ fn defaults_are_filled_in_and_a_new_status_says_that_nobody_looked_yet(cluster: 
     assert_eq!(claim["status"], json!({"observedGeneration": 1, "state": "Held"}));
 }
 
-fn the_examples_apply_in_one_go_and_decode(cluster: &Cluster) {
+fn the_examples_apply_in_one_go_and_decode(kubectl: &Kubectl) {
     let examples = format!("{}/deploy/examples/", env!("CARGO_MANIFEST_DIR"));
     let secrets = format!("{examples}secrets/");
-    cluster.kubectl(&["create", "namespace", "roadstead-system"]).unwrap();
-    cluster.kubectl(&["apply", "-f", &examples]).unwrap();
-    cluster.kubectl(&["apply", "-f", &secrets]).unwrap();
+    kubectl.run(&["create", "namespace", "roadstead-system"]).unwrap();
+    kubectl.run(&["apply", "-f", &examples]).unwrap();
+    kubectl.run(&["apply", "-f", &secrets]).unwrap();
 
-    let labels = cluster.kubectl(&["get", "secrets", "-n", "roadstead-system", "-o", "json"]).unwrap();
+    let labels = kubectl.run(&["get", "secrets", "-n", "roadstead-system", "-o", "json"]).unwrap();
     let labels: Value = serde_json::from_str(&labels).unwrap();
     let labels: BTreeMap<&str, &str> = labels["items"]
         .as_array()
@@ -137,10 +140,10 @@ fn the_examples_apply_in_one_go_and_decode(cluster: &Cluster) {
         .collect();
     assert_eq!(labels, BTreeMap::from([("cloudflare", "cloudflare"), ("digitalocean", "digitalocean")]));
 
-    let zones: Vec<Zone> = decoded(cluster);
-    let providers: Vec<Provider> = decoded(cluster);
-    let nodes: Vec<Node> = decoded(cluster);
-    let environments: Vec<Environment> = decoded(cluster);
+    let zones: Vec<Zone> = decoded(kubectl);
+    let providers: Vec<Provider> = decoded(kubectl);
+    let nodes: Vec<Node> = decoded(kubectl);
+    let environments: Vec<Environment> = decoded(kubectl);
     assert_eq!((zones.len(), providers.len(), nodes.len(), environments.len()), (1, 2, 2, 1));
     for provider in providers.iter().map(|provider| provider.metadata.name.as_deref()) {
         let used = nodes.iter().any(|node| Some(node.spec.provider_ref.name.as_str()) == provider);
@@ -158,18 +161,18 @@ fn the_examples_apply_in_one_go_and_decode(cluster: &Cluster) {
 }
 
 /// Every object of the kind, as the operator would read it.
-fn decoded<K: CustomResourceExt + DeserializeOwned>(cluster: &Cluster) -> Vec<K> {
-    let list = cluster.kubectl(&["get", K::crd_name(), "-A", "-o", "json"]).unwrap();
+fn decoded<K: CustomResourceExt + DeserializeOwned>(kubectl: &Kubectl) -> Vec<K> {
+    let list = kubectl.run(&["get", K::crd_name(), "-A", "-o", "json"]).unwrap();
     let mut list: Value = serde_json::from_str(&list).unwrap();
     let items = list["items"].as_array_mut().unwrap();
     items.drain(..).map(|item| serde_json::from_value(item).unwrap()).collect()
 }
 
-fn kubectl_knows_short_names_the_category_and_the_columns(cluster: &Cluster) {
-    cluster.kubectl_with(&["create", "-f", "-"], &claim().to_string()).unwrap();
+fn kubectl_knows_short_names_the_category_and_the_columns(kubectl: &Kubectl) {
+    kubectl.feed(&["create", "-f", "-"], &claim().to_string()).unwrap();
     let claim = r#"{"status": {"record": "A 203.0.113.7"}}"#;
     let patch = ["patch", "rclaim", "web-1.example.com", "--subresource=status", "--type=merge", "-p", claim];
-    cluster.kubectl(&patch).unwrap();
+    kubectl.run(&patch).unwrap();
     let columns = [
         ("rzone", "NAME DOMAIN READY REASON RECORDS AGE"),
         ("rprovider", "NAME READY REASON VMS HOLD AGE"),
@@ -178,16 +181,16 @@ fn kubectl_knows_short_names_the_category_and_the_columns(cluster: &Cluster) {
         ("rclaim", "NAME NAMESPACE OWNER KIND RECORD STATE SINCE"),
     ];
     for (short, header) in columns {
-        let table = cluster.kubectl(&["get", short, "-A"]).unwrap();
+        let table = kubectl.run(&["get", short, "-A"]).unwrap();
         let first = table.lines().next().unwrap_or_default().split_whitespace().collect::<Vec<_>>().join(" ");
         assert_eq!(first, header, "{short}");
     }
-    let all = cluster.kubectl(&["get", "roadstead", "-A", "-o", "name"]).unwrap();
+    let all = kubectl.run(&["get", "roadstead", "-A", "-o", "name"]).unwrap();
     for kind in ["zone", "provider", "node", "environment", "hostnameclaim"] {
         assert!(all.contains(&format!("{kind}.roadstead.dev/")), "{kind} is not in the category: {all}");
     }
     // The warning in the README is true: plain `node` is Kubernetes' own.
-    assert_eq!(cluster.kubectl(&["get", "node", "-o", "name"]).unwrap(), "");
+    assert_eq!(kubectl.run(&["get", "node", "-o", "name"]).unwrap(), "");
 
     for (field, text) in [
         ("rnode", "Say `rnode` or `nodes.roadstead.dev` to kubectl"),
@@ -197,7 +200,7 @@ fn kubectl_knows_short_names_the_category_and_the_columns(cluster: &Cluster) {
         ("rprovider.spec.brake", "A moved Git directory must not destroy a fleet"),
         ("rclaim.status.freeAt", "When a tombstone ends"),
     ] {
-        let page = cluster.kubectl(&["explain", field]).unwrap();
+        let page = kubectl.run(&["explain", field]).unwrap();
         let page = page.split_whitespace().collect::<Vec<_>>().join(" ");
         assert!(page.contains(text), "{field}: {page}");
     }

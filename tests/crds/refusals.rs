@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use super::cluster::Cluster;
+use super::kubectl::Kubectl;
 use super::samples::{claim, droplets, environment, hosts, node, spec, with, zone};
 
 /// What kubectl prints of a refusal, one entry a cause, without what stands before the field.
@@ -14,7 +14,7 @@ fn causes(text: &str) -> Vec<String> {
     causes.filter(|line| !line.is_empty() && !line.contains("some validation rules were not checked")).collect()
 }
 
-pub fn refusals_say_what_would_be_right(cluster: &Cluster) {
+pub fn refusals_say_what_would_be_right(kubectl: &Kubectl) {
     let long = |n: usize| "a".repeat(n);
     let duration = |field: &str, value: &str| {
         format!(
@@ -291,7 +291,7 @@ pub fn refusals_say_what_would_be_right(cluster: &Cluster) {
     let mut wrong = Vec::new();
     for (base, patch, expected) in table {
         let sample = with(base, &patch);
-        match cluster.kubectl_with(&["apply", "--dry-run=server", "-f", "-"], &sample.to_string()) {
+        match kubectl.feed(&["apply", "--dry-run=server", "-f", "-"], &sample.to_string()) {
             Ok(text) => wrong.push(format!("admitted: {patch}: {text}")),
             Err(text) if causes(&text) != expected => {
                 wrong.push(format!("{patch}\n  expected {expected:#?}\n  got      {:#?}", causes(&text)));
@@ -302,7 +302,7 @@ pub fn refusals_say_what_would_be_right(cluster: &Cluster) {
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
 }
 
-pub fn valid_samples_are_admitted(cluster: &Cluster) {
+pub fn valid_samples_are_admitted(kubectl: &Kubectl) {
     let samples = [
         (
             zone(),
@@ -340,12 +340,12 @@ pub fn valid_samples_are_admitted(cluster: &Cluster) {
     ];
     for (base, patch) in samples {
         let sample = with(base, &patch);
-        let verdict = cluster.kubectl_with(&["apply", "--dry-run=server", "-f", "-"], &sample.to_string());
+        let verdict = kubectl.feed(&["apply", "--dry-run=server", "-f", "-"], &sample.to_string());
         assert!(verdict.is_ok(), "{patch}: {verdict:?}");
     }
 }
 
-pub fn what_cannot_change_is_refused_when_changed_added_and_removed(cluster: &Cluster) {
+pub fn what_cannot_change_is_refused_when_changed_added_and_removed(kubectl: &Kubectl) {
     let said = |path: &str, text: &str| vec![format!("{path}: Invalid value: {text}")];
     let optional = |kind: &str, article: &str, field: &str, path: &str| {
         said(path, &format!("{article} {kind}'s {field} cannot be added, changed or removed: create another {kind}"))
@@ -406,14 +406,14 @@ pub fn what_cannot_change_is_refused_when_changed_added_and_removed(cluster: &Cl
     ];
     for (i, (base, before, change, expected)) in table.into_iter().enumerate() {
         let stored = with(with(base, &spec(before)), &json!({"metadata": {"name": format!("immutable-{i}")}}));
-        cluster.kubectl_with(&["create", "-f", "-"], &stored.to_string()).unwrap();
+        kubectl.feed(&["create", "-f", "-"], &stored.to_string()).unwrap();
         // A field that is missing in the changed manifest must go, as it does in a person's: replace, not merge.
         let changed = with(stored.clone(), &spec(change.clone()));
-        let verdict = cluster.kubectl_with(&["replace", "--dry-run=server", "-f", "-"], &changed.to_string());
+        let verdict = kubectl.feed(&["replace", "--dry-run=server", "-f", "-"], &changed.to_string());
         assert_eq!(causes(&verdict.expect_err(&change.to_string())), expected, "{change}");
         // What may change does, beside what may not.
         let untouched = with(stored.clone(), &json!({"metadata": {"labels": {"a": "b"}}}));
-        cluster.kubectl_with(&["replace", "-f", "-"], &untouched.to_string()).unwrap();
-        cluster.kubectl_with(&["delete", "--wait=false", "-f", "-"], &stored.to_string()).unwrap();
+        kubectl.feed(&["replace", "-f", "-"], &untouched.to_string()).unwrap();
+        kubectl.feed(&["delete", "--wait=false", "-f", "-"], &stored.to_string()).unwrap();
     }
 }
