@@ -164,6 +164,18 @@ async fn a_listing_with_a_broken_page_is_an_error_and_never_a_part() {
 }
 
 #[tokio::test]
+async fn a_page_shorter_than_its_total_makes_no_whole_listing() {
+    let sim = simulator().await;
+    add_fleet(&sim, 3);
+    let fleet = Fleet::new(Arc::new(client(&sim)), cluster(), Duration::from_mins(1));
+    let body = Some(serde_json::json!({"droplets": [], "links": {}, "meta": {"total": 3}}));
+    fault(&sim, "GET", "/v2/droplets*", Some(1), Action::Status { status: 200, body, retry_after: None });
+    let id = sim.digitalocean.droplets()[0].id.to_string();
+    assert_eq!(fleet.snapshot(Duration::ZERO).await.unwrap().sight(&id), Sight::Unknown);
+    assert_eq!(fleet.snapshot(Duration::ZERO).await.unwrap().sight(&id), Sight::Present);
+}
+
+#[tokio::test]
 async fn a_listing_that_lost_a_vm_between_two_pages_does_not_call_itself_whole() {
     let sim = simulator().await;
     add_fleet(&sim, 450);
