@@ -1,6 +1,8 @@
 //! The `DigitalOcean` client and the fleet against the simulated API: what is created, found and concluded when the API
 //! is slow, refuses, lies by lagging, or breaks off.
 
+#![allow(clippy::unwrap_used, clippy::panic, reason = "tests say bluntly what they expect")]
+
 use std::sync::Arc;
 use std::time::Duration;
 
