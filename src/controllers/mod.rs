@@ -2,6 +2,8 @@
 
 pub mod access;
 pub mod credential;
+pub mod environment;
+pub mod node;
 pub mod orphans;
 pub mod provider;
 pub mod registry;

@@ -63,6 +63,11 @@ pub enum Action {
         /// In milliseconds.
         ms: u64,
     },
+    /// Taken up, and of the list in the answer only the first entries are sent; counts and links stay.
+    Partial {
+        /// So many.
+        keep: usize,
+    },
     /// Never answered, never taken up.
     Hang,
     /// Held until it is released.

@@ -14,6 +14,7 @@ use hyper_util::rt::{TokioExecutor, TokioIo};
 use hyper_util::server::conn::auto;
 use serde_json::{Value, json};
 use tokio::net::TcpListener;
+use tokio::task::JoinSet;
 use tower::ServiceExt;
 
 use crate::clock::Clock;
@@ -109,6 +110,7 @@ impl Gate {
                 });
                 cut()
             }
+            Some(Action::Partial { keep }) => partial(take_up().await, keep).await,
             Some(Action::Hang) => std::future::pending().await,
             Some(Action::Hold) => match self.faults.hold(cloud, &method, &path).await {
                 Ok(Release::Commit) => take_up().await,
@@ -154,13 +156,32 @@ fn refusal(cloud: &str, status: u16, body: Option<Value>, retry_after: Option<u6
     response
 }
 
+/// The answer with its list cut short: `result` at Cloudflare, elsewhere the one array there is.
+async fn partial(response: Response, keep: usize) -> Response {
+    let (mut parts, body) = response.into_parts();
+    let bytes = axum::body::to_bytes(body, LARGEST_BODY).await.unwrap_or_default();
+    let mut answer: Value = serde_json::from_slice(&bytes).unwrap_or_default();
+    if let Some(fields) = answer.as_object_mut() {
+        for (name, value) in fields {
+            if let (true, Some(list)) = (name != "errors" && name != "messages", value.as_array_mut()) {
+                list.truncate(keep);
+            }
+        }
+    }
+    parts.headers.remove(header::CONTENT_LENGTH);
+    Response::from_parts(parts, Body::from(answer.to_string()))
+}
+
 /// Serves `router` until the task is dropped, cutting the connection where a response says so.
 pub(crate) async fn serve(listener: TcpListener, router: Router) {
+    // Kept here, so that open connections end with the simulator.
+    let mut connections = JoinSet::new();
     loop {
+        while connections.try_join_next().is_some() {}
         let Ok((stream, _)) = listener.accept().await else { continue };
         let _ = stream.set_nodelay(true);
         let router = router.clone();
-        tokio::spawn(async move {
+        connections.spawn(async move {
             let service = hyper::service::service_fn(move |request: hyper::Request<hyper::body::Incoming>| {
                 let router = router.clone();
                 async move {

@@ -15,6 +15,8 @@ use std::sync::Arc;
 
 use axum::Router;
 use axum::extract::Request;
+use axum::http::StatusCode;
+use axum::response::IntoResponse;
 use tokio::net::TcpListener;
 use tokio::task::JoinSet;
 
@@ -120,7 +122,12 @@ fn behind(gate: &Arc<Gate>, cloud: &'static str, base: &'static str, routes: Rou
     let gate = gate.clone();
     let through = move |request: Request| {
         let (gate, routes) = (gate.clone(), routes.clone());
-        gate.pass(cloud, routes, request)
+        async move {
+            // A task of its own: a request that is held or delayed outlives a client that is killed meanwhile, as it
+            // would at the real cloud.
+            let passed = tokio::spawn(gate.pass(cloud, routes, request)).await;
+            passed.unwrap_or_else(|_| StatusCode::INTERNAL_SERVER_ERROR.into_response())
+        }
     };
     Router::new().nest(base, Router::new().fallback(through))
 }

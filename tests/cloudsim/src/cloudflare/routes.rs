@@ -15,7 +15,7 @@ use serde_json::{Value, json};
 
 use super::batch::{self, Batch};
 use super::rules::{Draft, Refusal};
-use super::state::{State, TokenSpec, World};
+use super::state::{State, TokenSpec, World, id_of};
 use super::{records, view};
 
 type Sim = Extract<Arc<State>>;
@@ -98,12 +98,11 @@ fn status(token: &TokenSpec, now: Timestamp) -> &str {
     if token.expires_on.is_some_and(|at| at <= now) { "expired" } else { &token.status }
 }
 
-fn verified(token: &TokenSpec, now: Timestamp) -> Answer {
-    let shown = json!({
-        "id": format!("{:0>32}", token.value.len()), "status": status(token, now), "expires_on": token.expires_on,
+fn verified(token: &TokenSpec, now: Timestamp) -> Value {
+    json!({
+        "id": id_of(&format!("token/{}", token.value)), "status": status(token, now), "expires_on": token.expires_on,
         "not_before": null,
-    });
-    Ok((shown, None))
+    })
 }
 
 async fn verify_user(Extract(sim): Sim, headers: HeaderMap) -> Response {
@@ -111,7 +110,7 @@ async fn verify_user(Extract(sim): Sim, headers: HeaderMap) -> Response {
         if token.account_owned {
             return Err(Refusal::new(401, 1000, "Invalid API Token"));
         }
-        verified(token, now)
+        Ok((verified(token, now), None))
     })
 }
 
@@ -120,7 +119,7 @@ async fn verify_account(Extract(sim): Sim, Path(account): Path<String>, headers:
         if !token.account_owned || world.accounts.get(&token.account) != Some(&account) {
             return Err(Refusal::new(401, 1000, "Invalid API Token"));
         }
-        verified(token, now)
+        Ok((verified(token, now), None))
     })
 }
 

@@ -79,10 +79,8 @@ pub(super) fn patched(zone: &Zone, old: &RecordInfo, draft: &Draft, now: Timesta
     if let Some(name) = &draft.name {
         record.name = full_name(zone, name)?;
     }
-    if let Some(kind) = &draft.kind {
-        if !kind.eq_ignore_ascii_case(&old.kind) {
-            return Err(Refusal::bad(9062, "DNS record type cannot be changed"));
-        }
+    if draft.kind.as_ref().is_some_and(|kind| !kind.eq_ignore_ascii_case(&old.kind)) {
+        return Err(Refusal::bad(9062, "DNS record type cannot be changed"));
     }
     if let Some(content) = &draft.content {
         record.content.clone_from(content);
@@ -100,9 +98,10 @@ pub(super) fn patched(zone: &Zone, old: &RecordInfo, draft: &Draft, now: Timesta
 
 fn ttl(draft: &Draft) -> Result<Option<u32>, Refusal> {
     let Some(ttl) = draft.ttl else { return Ok(None) };
-    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "checked right here")]
-    let whole = ttl as u32;
-    if f64::from(whole) == ttl && (whole == 1 || (60..=86_400).contains(&whole)) {
+    let whole = (ttl.fract() == 0.0 && (1.0..=86_400.0).contains(&ttl)).then_some(ttl);
+    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "checked right above")]
+    let whole = whole.map(|ttl| ttl as u32);
+    if let Some(whole) = whole.filter(|&ttl| ttl == 1 || ttl >= 60) {
         return Ok(Some(whole));
     }
     Err(Refusal::invalid(9021, "TTL must be between 60 and 86400 seconds, or 1 for Automatic."))

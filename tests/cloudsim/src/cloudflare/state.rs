@@ -204,7 +204,7 @@ impl World {
 }
 
 /// A stable 32-digit id.
-fn id_of(text: &str) -> String {
+pub(super) fn id_of(text: &str) -> String {
     let half = |salt: u8| {
         let mut hasher = DefaultHasher::new();
         (salt, text).hash(&mut hasher);

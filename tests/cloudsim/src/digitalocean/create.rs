@@ -73,7 +73,7 @@ impl Tenant<'_> {
         for tag in body.tags.iter().flatten() {
             check_name(tag)?;
         }
-        let existing = self.account.fleet.existing(self.now).count();
+        let existing = self.account.fleet.count();
         if existing + names.len() > self.account.spec.droplet_limit {
             return Err(ApiError::unprocessable("creating this/these droplet(s) will exceed your droplet limit"));
         }

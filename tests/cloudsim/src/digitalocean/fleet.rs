@@ -37,6 +37,8 @@ pub(super) struct Fleet {
     departures: BTreeSet<(Timestamp, u64)>,
     /// Droplets whose action has yet to take effect.
     arrivals: BTreeSet<(Timestamp, u64)>,
+    /// How many entries are gone and only still listed.
+    lingering: usize,
 }
 
 impl Fleet {
@@ -62,9 +64,11 @@ impl Fleet {
                 // Only given back, not taken off the entry: a listing that runs behind still shows it.
                 public.give_back(droplet.public4);
                 private.give_back(droplet.private4);
+                self.lingering += 1;
             }
             if removal.unlisted_at <= due {
                 self.drop_entry(id);
+                self.lingering -= 1;
             }
         }
     }
@@ -133,6 +137,11 @@ impl Fleet {
     /// Every droplet that is not gone, by id, listed or not.
     pub(super) fn existing(&self, now: Timestamp) -> impl Iterator<Item = &Droplet> {
         self.droplets.values().filter(move |droplet| droplet.exists(now))
+    }
+
+    /// How many droplets are not gone, as of the last [`Fleet::settle`].
+    pub(super) fn count(&self) -> usize {
+        self.droplets.len() - self.lingering
     }
 
     /// What a listing shows, by id.

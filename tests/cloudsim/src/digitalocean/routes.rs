@@ -153,20 +153,34 @@ struct DropletList<'a> {
     meta: Meta,
 }
 
+/// One droplet or several, as the request asked.
+#[derive(Serialize)]
+struct Created<'a> {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    droplet: Option<DropletView<'a>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    droplets: Option<Vec<DropletView<'a>>>,
+    links: CreateLinks,
+}
+
+#[derive(Serialize)]
+struct CreateLinks {
+    actions: Vec<Value>,
+}
+
 async fn create_droplets(Extract(sim): Sim, call: Call, body: Bytes) -> Response {
     answer(&sim, &call, |tenant| {
         let body: CreateBody = parse(&body)?;
         let made = tenant.create(&body)?;
         let droplets = made.iter().map(|(id, _)| tenant.account.fleet.get(*id, tenant.now));
         let droplets: Vec<&Droplet> = droplets.collect::<Result<_, _>>()?;
-        let views: Vec<DropletView<'_>> = droplets.into_iter().map(DropletView::just_created).collect();
+        let mut views: Vec<DropletView<'_>> = droplets.into_iter().map(DropletView::just_created).collect();
         let links: Vec<Value> =
             made.iter().map(|(_, action)| view::action_link(*action, "create", &call.target)).collect();
-        let links = json!({"actions": links});
-        let reply = match (body.names.is_some(), views.first()) {
-            (false, Some(droplet)) => json!({"droplet": droplet, "links": links}),
-            _ => json!({"droplets": views, "links": links}),
-        };
+        let single = body.names.is_none();
+        let (droplet, droplets) = if single { (views.pop(), None) } else { (None, Some(views)) };
+        let links = CreateLinks { actions: links };
+        let reply = Created { droplet, droplets, links };
         Reply::json(StatusCode::ACCEPTED, &reply)
     })
 }
