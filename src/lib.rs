@@ -3,6 +3,7 @@ pub mod api;
 pub mod app;
 pub mod cli;
 pub mod cloud;
+pub mod controllers;
 pub mod dns;
 pub mod metrics;
 pub mod outside;

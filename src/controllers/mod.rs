@@ -1,6 +1,6 @@
 //! One folder a kind. Each reads as observe, plan, apply, report; what they share is here.
 
-pub mod registry;
+pub mod environment;
 
 use k8s_openapi::api::core::v1::Namespace;
 use kube::core::{Selector, SelectorExt};
