@@ -5,6 +5,8 @@ pub mod cli;
 pub mod cloud;
 pub mod controllers;
 pub mod dns;
+pub mod health;
 pub mod metrics;
 pub mod outside;
 pub mod runtime;
+pub mod telemetry;

@@ -4,7 +4,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 use kube::{CustomResource, KubeSchema};
 use serde::{Deserialize, Serialize};
 
-use super::refs::{ClusterRef, Host};
+use super::refs::{ClusterRef, DURATION, Host, USER_DATA};
 
 /// What the Environment should be.
 #[derive(CustomResource, Debug, Clone, Default, PartialEq, Serialize, Deserialize, KubeSchema)]
@@ -22,6 +22,7 @@ use super::refs::{ClusterRef, Host};
     doc = "A name like `brave-tiger.example.com` with a VM behind it, as one thing that can end by itself.",
     validation = ("self.metadata.name.size() <= 48", "metadata.name may have at most 48 characters, because the VM's name is made of it"),
     validation = ("self.metadata.name.matches('^[a-z0-9]([a-z0-9-]*[a-z0-9])?$')", "metadata.name must be a DNS label: a-z, 0-9 and `-`, not starting or ending with `-`"),
+    validation = ("!self.metadata.name.startsWith('rs--')", "names starting with `rs--` are reserved: choose another"),
     printcolumn(name = "URL", type_ = "string", json_path = ".status.url"),
     printcolumn(name = "Address", type_ = "string", json_path = ".status.ipAddress"),
     printcolumn(name = "Phase", type_ = "string", json_path = ".status.phase"),
@@ -40,14 +41,19 @@ pub struct EnvironmentSpec {
     /// The label before the zone's domain, e.g. `brave-tiger`; derived from namespace, name and zone without it. It
     /// cannot be changed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(length(min = 1, max = 40), regex(pattern = r"^[a-z0-9]([a-z0-9-]*[a-z0-9])?$"))]
-    #[x_kube(validation = ("!self.startsWith('rs--')", "slugs starting with `rs--` are reserved: choose another"))]
+    #[schemars(length(min = 1, max = 40))]
+    #[x_kube(
+        validation = ("self.matches('^[a-z0-9]([a-z0-9-]*[a-z0-9])?$')",
+            "a slug is one DNS label: a-z, 0-9 and `-`, not starting or ending with `-`"),
+        validation = ("!self.startsWith('rs--')", "slugs starting with `rs--` are reserved: choose another")
+    )]
     pub slug: Option<String>,
     /// The VM behind it.
     pub node: EnvironmentNode,
     /// How long it lives from its creation, e.g. `72h`; for ever without it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(length(min = 2, max = 32), regex(pattern = r"^([0-9]+h)?([0-9]+m)?([0-9]+s)?$"))]
+    #[schemars(length(min = 2, max = 32))]
+    #[x_kube(validation = DURATION)]
     pub lifetime: Option<String>,
     /// When it ends, as a date and time (RFC 3339).
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -66,7 +72,8 @@ pub struct EnvironmentSpec {
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, KubeSchema)]
 #[x_kube(
     validation = ("has(self.region) == has(oldSelf.region) && (!has(self.region) || self.region == oldSelf.region)",
-        "an Environment's region cannot be added, changed or removed: create another Environment")
+        "an Environment's region cannot be added, changed or removed: create another Environment"),
+    validation = USER_DATA
 )]
 #[serde(rename_all = "camelCase")]
 pub struct EnvironmentNode {
@@ -98,7 +105,8 @@ pub struct EnvironmentNode {
     pub ttl: Option<i64>,
     /// Path of the health check.
     #[serde(default = "slash")]
-    #[schemars(length(min = 1, max = 512), regex(pattern = "^/"))]
+    #[schemars(length(min = 1, max = 512))]
+    #[x_kube(validation = ("self.startsWith('/')", "a path starts with `/`"))]
     pub health_path: String,
     /// Who runs on the host.
     #[serde(default)]

@@ -6,7 +6,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use kube::{CustomResource, KubeSchema};
 use serde::{Deserialize, Serialize};
 
-use super::refs::{ClusterRef, DeletionPolicy, Host};
+use super::refs::{ClusterRef, DeletionPolicy, Host, USER_DATA};
 use super::status::Journal;
 
 /// What the Node should be.
@@ -23,7 +23,7 @@ use super::status::Journal;
     derive = "PartialEq",
     derive = "Default",
     doc = "A VM with a name in a zone, or with a `static` Provider an existing host. Say `rnode` or `nodes.roadstead.dev` to kubectl: plain `node` means Kubernetes' own.",
-    validation = ("self.metadata.name.size() <= 48", "metadata.name may have at most 48 characters, because the VM's name is made of it"),
+    validation = ("self.metadata.name.size() <= (self.metadata.name.endsWith('-vm') ? 51 : 48)", "metadata.name may have at most 48 characters (51 for an Environment's `-vm`), because the VM's name is made of it"),
     validation = ("self.metadata.name.matches('^[a-z0-9]([a-z0-9-]*[a-z0-9])?$')", "metadata.name must be a DNS label: a-z, 0-9 and `-`, not starting or ending with `-`"),
     validation = ("!self.metadata.name.startsWith('rs--')", "names starting with `rs--` are reserved: choose another"),
     printcolumn(name = "FQDN", type_ = "string", json_path = ".status.fqdn"),
@@ -41,7 +41,8 @@ use super::status::Journal;
     validation = ("has(self.region) == has(oldSelf.region) && (!has(self.region) || self.region == oldSelf.region)",
         "a Node's region cannot be added, changed or removed: create another Node"),
     validation = ("!has(self.address) || (!has(self.region) && !has(self.size) && !has(self.image) && !has(self.userData))",
-        "`address` names an existing host: leave out region, size, image and userData, which describe a new VM")
+        "`address` names an existing host: leave out region, size, image and userData, which describe a new VM"),
+    validation = USER_DATA
 )]
 #[serde(rename_all = "camelCase")]
 pub struct NodeSpec {
@@ -54,9 +55,13 @@ pub struct NodeSpec {
     /// One or more DNS labels before the zone's domain; `metadata.name` without it. `@` is the domain itself, where the
     /// Zone allows its apex. It cannot be changed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(
-        length(min = 1, max = 190),
-        regex(pattern = r"^(@|[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?(\.[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?)*)$")
+    #[schemars(length(min = 1, max = 190))]
+    #[x_kube(
+        validation = ("!self.contains('*')", "wildcards are not published: name one host"),
+        validation = ("self.contains('*') || self.matches('^(@|[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?([.][a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?)*)$')",
+            "write what stands before the zone's domain: DNS labels of a-z, 0-9 and `-` joined by dots, without a dot at the end, or `@` for the domain itself"),
+        validation = ("!self.split('.').exists(label, label.startsWith('rs--'))",
+            "labels starting with `rs--` are reserved: choose another")
     )]
     pub hostname: Option<String>,
     /// Region slug; the Provider's without it. It cannot be changed.
@@ -76,6 +81,7 @@ pub struct NodeSpec {
     /// IP address of an existing host; only, and always, with a `static` Provider.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 2, max = 45))]
+    #[x_kube(validation = ("isIP(self)", "write an IP address, e.g. `203.0.113.7`"))]
     pub address: Option<String>,
     /// A cloud-init document or a script, run after Roadstead's own on a new VM.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -85,12 +91,13 @@ pub struct NodeSpec {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 60, max = 86400))]
     pub ttl: Option<i64>,
-    /// Whether Cloudflare proxies the name.
+    /// Whether Cloudflare proxies the name. Resolvers then see Cloudflare's addresses, and Cloudflare chooses the TTL.
     #[serde(default)]
     pub proxied: bool,
-    /// Path of the health check.
+    /// Path of the health check. Its result is shown and never decides whether the Node is Ready.
     #[serde(default = "slash")]
-    #[schemars(length(min = 1, max = 512), regex(pattern = "^/"))]
+    #[schemars(length(min = 1, max = 512))]
+    #[x_kube(validation = ("self.startsWith('/')", "a path starts with `/`"))]
     pub health_path: String,
     /// Who runs on the host.
     #[serde(default)]
@@ -98,7 +105,8 @@ pub struct NodeSpec {
     /// Whether a VM that vanished is created again. Its record is withdrawn at once either way.
     #[serde(default)]
     pub replace_lost: bool,
-    /// What happens to the VM when this object is deleted.
+    /// What happens to the VM when this object is deleted: `Delete` deletes it, after its record is withdrawn and the TTL
+    /// has passed; `Orphan` leaves it and removes Roadstead's mark.
     #[serde(default)]
     pub deletion_policy: DeletionPolicy,
 }

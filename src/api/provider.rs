@@ -4,7 +4,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use kube::{CustomResource, KubeSchema};
 use serde::{Deserialize, Serialize};
 
-use super::refs::{AllowedNamespaces, SecretKeyRef};
+use super::refs::{AllowedNamespaces, DURATION, SecretKeyRef};
 use super::status::CredentialStatus;
 
 /// Where VMs come from and who may use it.
@@ -33,7 +33,8 @@ use super::status::CredentialStatus;
 )]
 #[serde(rename_all = "camelCase")]
 pub struct ProviderSpec {
-    /// Droplets of DigitalOcean.
+    /// Droplets of DigitalOcean: the credential, and what a Node gets that does not say otherwise. Changes apply to new
+    /// droplets only.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub digitalocean: Option<DigitalOcean>,
     /// Hosts that exist already. A Node names one by `address`.
@@ -41,12 +42,15 @@ pub struct ProviderSpec {
     pub static_: Option<StaticHosts>,
     /// Which namespaces may create Nodes with this Provider. There is no default: say it.
     pub allowed_namespaces: AllowedNamespaces,
-    /// When deletions stop and wait for a person.
+    /// When deletions stop and wait for a person: as soon as more than the greater of `minimum` and `percent` of the
+    /// Provider's Nodes vanish, or are to be deleted, within `window`. A moved Git directory must not destroy a fleet.
     #[serde(default)]
     pub brake: Brake,
     /// People's SSH public keys, put on every new VM.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 20), inner(length(min = 16, max = 1024)))]
+    #[x_kube(validation = ("self.all(key, key.matches('^(ssh|ecdsa|sk)-[a-z0-9@.-]+ [A-Za-z0-9+/=]+( .*)?$'))",
+        "each key is one line of a public key file, e.g. `ssh-ed25519 AAAA… you@example.com`"))]
     pub ssh_authorized_keys: Vec<String>,
 }
 
@@ -54,7 +58,8 @@ pub struct ProviderSpec {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct DigitalOcean {
-    /// The Secret that holds an API token with read and write scope.
+    /// The Secret that holds an API token with read and write scope, in the namespace the operator runs in, labelled
+    /// `roadstead.dev/credential: digitalocean`.
     pub token_secret_ref: SecretKeyRef,
     /// Region slug, e.g. `fra1`.
     #[schemars(length(min = 1, max = 64))]
@@ -67,11 +72,18 @@ pub struct DigitalOcean {
     pub image: String,
     /// UUID of the VPC for new droplets; the region's default VPC without it.
     #[serde(default, rename = "vpcUUID", skip_serializing_if = "Option::is_none")]
-    #[schemars(length(min = 36, max = 36))]
+    #[schemars(length(max = 36))]
+    #[x_kube(validation = ("self.matches('^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$')", "write the VPC's UUID, e.g. `5a4981aa-9653-4bd1-bef5-d6bff52042e4`"))]
     pub vpc_uuid: Option<String>,
     /// Tags of your own for new droplets: letters, digits, `:`, `-` and `_`.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    #[schemars(length(max = 10), inner(length(min = 1, max = 255), regex(pattern = r"^[a-zA-Z0-9:_-]+$")))]
+    #[schemars(length(max = 10), inner(length(min = 1, max = 255)))]
+    #[x_kube(
+        validation = ("self.all(tag, tag.matches('^[a-zA-Z0-9:_-]+$'))",
+            "a tag has letters, digits, `:`, `-` and `_` only"),
+        validation = ("!self.exists(tag, tag.lowerAscii().startsWith('roadstead:'))",
+            "tags starting with `roadstead:` are reserved: choose another")
+    )]
     pub tags: Vec<String>,
 }
 
@@ -82,28 +94,44 @@ pub struct StaticHosts {
     /// The address ranges Nodes may name, e.g. `203.0.113.0/24`.
     #[serde(rename = "allowedCIDRs")]
     #[schemars(length(min = 1, max = 32), inner(length(min = 3, max = 64)))]
+    #[x_kube(validation = ("self.all(range, isCIDR(range))", "write each range as a CIDR, e.g. `203.0.113.0/24`"))]
     pub allowed_cidrs: Vec<String>,
 }
 
 /// When more than `max(minimum, percent)` of a Provider's Nodes vanish, or are to be deleted, within `window`, deletion
 /// stops until a person approves it: a moved Git directory must not destroy a fleet.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
-#[serde(default)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, KubeSchema)]
 pub struct Brake {
-    /// How many at once are always let through.
+    /// How many deletions within `window` are always let through.
+    #[serde(default = "brake_minimum")]
     #[schemars(range(min = 0, max = 100_000))]
     pub minimum: i64,
     /// Which share of the Provider's Nodes is let through, in percent.
+    #[serde(default = "brake_percent")]
     #[schemars(range(min = 1, max = 100))]
     pub percent: i64,
     /// The time over which deletions are counted, e.g. `10m`.
-    #[schemars(length(min = 2, max = 32), regex(pattern = r"^([0-9]+h)?([0-9]+m)?([0-9]+s)?$"))]
+    #[serde(default = "brake_window")]
+    #[schemars(length(min = 2, max = 32))]
+    #[x_kube(validation = DURATION)]
     pub window: String,
+}
+
+fn brake_minimum() -> i64 {
+    5
+}
+
+fn brake_percent() -> i64 {
+    10
+}
+
+fn brake_window() -> String {
+    "10m".to_owned()
 }
 
 impl Default for Brake {
     fn default() -> Self {
-        Self { minimum: 5, percent: 10, window: "10m".to_owned() }
+        Self { minimum: brake_minimum(), percent: brake_percent(), window: brake_window() }
     }
 }
 
@@ -139,7 +167,7 @@ pub struct ProviderStatus {
 }
 
 /// A hold: what the brake stopped, and the id that approves it.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, KubeSchema)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
 pub struct Hold {
     /// The value for the annotation `roadstead.dev/approve-deletions` that lets this hold's deletions through.
     #[schemars(length(max = 64))]

@@ -7,6 +7,19 @@ use serde::{Deserialize, Serialize};
 /// The API group of every kind.
 pub const GROUP: &str = "roadstead.dev";
 
+/// The rule for a duration, and what it tells the author. The digits are bounded so that none overflows.
+pub(super) const DURATION: (&str, &str) = (
+    "self.matches('^([0-9]{1,6}h)?([0-9]{1,7}m)?([0-9]{1,8}s)?$') && duration(self) > duration('0s')",
+    "write a duration above zero in hours, minutes and seconds, e.g. `72h`, `1h30m` or `90s`",
+);
+
+/// The rule for user data. `maxLength` counts characters, clouds count bytes. It stands on the struct, because a refusal
+/// of the field would quote all of it.
+pub(super) const USER_DATA: (&str, &str) = (
+    "!has(self.userData) || bytes(self.userData).size() <= 16384",
+    "userData may have at most 16384 bytes (16 KiB): let it fetch the rest",
+);
+
 /// A cluster-wide object, by name.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
 pub struct ClusterRef {

@@ -29,6 +29,7 @@ pub struct CredentialStatus {
 pub struct Journal {
     /// The step that is being tried, e.g. `CreateVM`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 253))]
     pub intent: Option<String>,
     /// When the step was last about to be tried.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -50,6 +51,7 @@ pub struct Journal {
     pub propagating_since: Option<Time>,
     /// The value of the annotation `roadstead.dev/replace` that was last acted on.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 253))]
     pub replaced: Option<String>,
     /// VMs of earlier incarnations that are still to be deleted, by provider id.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]

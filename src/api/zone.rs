@@ -4,7 +4,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use kube::{CustomResource, KubeSchema};
 use serde::{Deserialize, Serialize};
 
-use super::refs::{AllowedNamespaces, SecretKeyRef};
+use super::refs::{AllowedNamespaces, DURATION, SecretKeyRef};
 use super::status::CredentialStatus;
 
 /// What a Zone is and who may use it.
@@ -28,11 +28,12 @@ use super::status::CredentialStatus;
 #[serde(rename_all = "camelCase")]
 pub struct ZoneSpec {
     /// The zone's domain as Cloudflare shows it: lower case, without a trailing dot. It cannot be changed.
-    #[schemars(
-        length(min = 3, max = 253),
-        regex(pattern = r"^([a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?\.)+[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$")
+    #[schemars(length(min = 3, max = 253))]
+    #[x_kube(
+        validation = ("self.matches('^([a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?[.])+[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$')",
+            "write the domain like `example.com`: labels of a-z, 0-9 and `-` joined by dots, in lower case, without a dot at the end"),
+        validation = ("self == oldSelf", "a Zone's domain cannot change: create another Zone and move the objects")
     )]
-    #[x_kube(validation = ("self == oldSelf", "a Zone's domain cannot change: create another Zone and move the objects"))]
     pub domain: String,
     /// How to reach the zone at Cloudflare.
     pub cloudflare: Cloudflare,
@@ -42,7 +43,7 @@ pub struct ZoneSpec {
     #[serde(default = "default_ttl")]
     #[schemars(range(min = 60, max = 86400))]
     pub ttl: i64,
-    /// How a published name is confirmed.
+    /// How a published name is confirmed before its object counts as resolvable.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub propagation: Option<Propagation>,
     /// Whether the domain itself, without a label before it, may be published.
@@ -58,7 +59,8 @@ fn default_ttl() -> i64 {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Cloudflare {
-    /// The Secret that holds an API token with the permissions Zone Read and DNS Write for this zone.
+    /// The Secret that holds an API token with the permissions Zone Read and DNS Write for this zone, in the namespace
+    /// the operator runs in, labelled `roadstead.dev/credential: cloudflare`.
     pub token_secret_ref: SecretKeyRef,
 }
 
@@ -69,10 +71,13 @@ pub struct Propagation {
     /// setting `--resolvers`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 8), inner(length(min = 2, max = 64)))]
+    #[x_kube(validation = ("self.all(r, isIP(r) || r.matches('^[0-9.]+:[0-9]{1,5}$') && isIP(r.split(':')[0]) || r.matches('^[[][0-9a-f:]+[]]:[0-9]{1,5}$') && isIP(r.substring(1, r.lastIndexOf(']'))))",
+        "write each resolver as an IP address or IP:port, e.g. `1.1.1.1`, `127.0.0.1:5353` or `[2606:4700:4700::1111]:53`"))]
     pub resolvers: Option<Vec<String>>,
     /// How long to wait before saying that a name has not propagated, e.g. `120s`. It heals by itself later.
     #[serde(default = "default_timeout")]
-    #[schemars(length(min = 2, max = 32), regex(pattern = r"^([0-9]+h)?([0-9]+m)?([0-9]+s)?$"))]
+    #[schemars(length(min = 2, max = 32))]
+    #[x_kube(validation = DURATION)]
     pub timeout: String,
 }
 

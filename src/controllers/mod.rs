@@ -1,6 +1,14 @@
 //! One folder a kind. Each reads as observe, plan, apply, report; what they share is here.
 
+pub mod access;
+pub mod credential;
 pub mod environment;
+pub mod node;
+pub mod orphans;
+pub mod provider;
+pub mod registry;
+pub mod users;
+pub mod zone;
 
 use k8s_openapi::api::core::v1::Namespace;
 use kube::core::{Selector, SelectorExt};

@@ -1,8 +1,8 @@
 //! What the Zone and Provider controllers have running, for the controllers that use it.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::net::SocketAddr;
-use std::sync::{PoisonError, RwLock};
+use std::sync::{Mutex, PoisonError, RwLock};
 
 use crate::cloud::Source;
 use crate::dns;
@@ -21,6 +21,7 @@ pub struct LiveZone {
 pub struct Registry {
     zones: RwLock<HashMap<String, LiveZone>>,
     providers: RwLock<HashMap<String, Source>>,
+    doubted: Mutex<HashSet<String>>,
 }
 
 impl Registry {
@@ -52,6 +53,18 @@ impl Registry {
             Some(source) => providers.insert(name.to_owned(), source),
             None => providers.remove(name),
         }
+    }
+
+    /// Says that a Provider's API refused its credential, so that its next pass asks anew instead of trusting what it
+    /// heard last.
+    pub fn doubt_provider(&self, name: &str) {
+        self.doubted.lock().unwrap_or_else(PoisonError::into_inner).insert(name.to_owned());
+    }
+
+    /// Whether a Provider was doubted since this was last asked.
+    #[must_use]
+    pub fn take_doubt(&self, name: &str) -> bool {
+        self.doubted.lock().unwrap_or_else(PoisonError::into_inner).remove(name)
     }
 
     /// Every running Zone's writer, for an orderly end.

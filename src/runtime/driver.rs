@@ -127,6 +127,11 @@ pub trait Reconciler: Send + Sync + 'static {
     -> Self::Status;
     /// What to tell people about the way from the `old` status to the `new` one.
     fn notes(&self, old: &Self::Status, new: &Self::Status) -> Vec<Note>;
+    /// How soon to look again at an object that is in place or stopped, where that is sooner than the resync: for what
+    /// is not watched.
+    fn recheck(&self) -> Option<Duration> {
+        None
+    }
 }
 
 /// What every driver needs.
@@ -308,12 +313,12 @@ impl<R: Reconciler> Driver<R> {
                     }
                 }
                 Step::Hold(after) => return Ok(("held", Action::requeue(after))),
-                Step::Done => Ended::plain(Outcome::Done, self.resync()),
+                Step::Done => Ended::plain(Outcome::Done, self.recheck()),
                 Step::Wait(wait) => {
                     let after = wait.after.min(self.resync());
                     Ended::plain(Outcome::Waiting(wait), after)
                 }
-                Step::Stop { reason, message } => Ended::plain(Outcome::Stopped { reason, message }, self.resync()),
+                Step::Stop { reason, message } => Ended::plain(Outcome::Stopped { reason, message }, self.recheck()),
             };
             return self.report(&object, &observed, &facts, outcome, Timestamp::now()).await;
         }
@@ -341,6 +346,9 @@ impl<R: Reconciler> Driver<R> {
             if journal.as_ref().is_some_and(|j| *j == Journal::default()) {
                 *journal = None;
             }
+        } else if ended.failed {
+            // Kinds without a journal keep their own back-off; this only keeps a fault they do not know from spinning.
+            after = after.max(backoff::after(1, fastrand::f64()));
         }
         self.write(object, &new).await?;
         Ok((ended.outcome.name(), Action::requeue(after)))
@@ -369,6 +377,11 @@ impl<R: Reconciler> Driver<R> {
     /// The resync interval, with a tenth of jitter so that objects do not come all at once.
     fn resync(&self) -> Duration {
         self.parts.resync.mul_f64(0.9 + fastrand::f64() * 0.2)
+    }
+
+    fn recheck(&self) -> Duration {
+        let resync = self.resync();
+        self.reconciler.recheck().map_or(resync, |recheck| recheck.min(resync))
     }
 
     /// Writes the status if it changed, then tells people.

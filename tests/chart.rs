@@ -1,0 +1,410 @@
+//! The chart: what its values admit, what it renders, what the API server makes of it, and what the operator's
+//! ServiceAccount may and may not do.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::PathBuf;
+use std::process::Command;
+use std::time::Duration;
+
+use clap::{CommandFactory, Parser};
+use roadstead::cli::{Cli, Settings};
+use roadstead::metrics::Metrics;
+use serde_json::{Value, json};
+use support::ControlPlane;
+
+mod kubectl;
+use kubectl::Kubectl;
+
+const ROOT: &str = env!("CARGO_MANIFEST_DIR");
+const NAMESPACE: &str = "roadstead-system";
+
+fn helm_program() -> String {
+    let built = format!("{ROOT}/target/tools/helm");
+    let built = if std::path::Path::new(&built).exists() { built } else { "helm".to_owned() };
+    std::env::var("HELM").unwrap_or(built)
+}
+
+/// Runs helm. `Err` is what it printed for a person.
+fn helm(args: &[&str]) -> Result<String, String> {
+    let program = helm_program();
+    // Its caches and settings are the caller's own otherwise.
+    let home = tempfile::tempdir().unwrap();
+    let output = Command::new(&program)
+        .args(args)
+        .env("HELM_CACHE_HOME", home.path().join("cache"))
+        .env("HELM_CONFIG_HOME", home.path().join("config"))
+        .env("HELM_DATA_HOME", home.path().join("data"))
+        .output()
+        .unwrap_or_else(|error| panic!("{program} does not run ({error}): build it, or name one by HELM"));
+    if output.status.success() {
+        Ok(String::from_utf8(output.stdout).unwrap())
+    } else {
+        Err(String::from_utf8_lossy(&output.stderr).into_owned())
+    }
+}
+
+fn chart() -> String {
+    format!("{ROOT}/charts/roadstead")
+}
+
+/// The chart's objects with these `--set` settings.
+fn rendered(settings: &[&str]) -> Result<Vec<Value>, String> {
+    let chart = chart();
+    let mut args = vec!["template", "roadstead", &chart, "--namespace", NAMESPACE];
+    args.extend(settings.iter().flat_map(|setting| ["--set", setting]));
+    Ok(documents(&helm(&args)?))
+}
+
+fn documents(yaml: &str) -> Vec<Value> {
+    serde_yaml::Deserializer::from_str(yaml)
+        .map(|document| <Value as serde::Deserialize>::deserialize(document).unwrap())
+        .filter(|document| !document.is_null())
+        .collect()
+}
+
+fn find<'a>(objects: &'a [Value], kind: &str) -> &'a Value {
+    objects.iter().find(|object| object["kind"] == kind).unwrap_or_else(|| panic!("no {kind} was rendered"))
+}
+
+fn container(objects: &[Value]) -> &Value {
+    &find(objects, "Deployment")["spec"]["template"]["spec"]["containers"][0]
+}
+
+fn environment(container: &Value) -> BTreeMap<&str, &Value> {
+    container["env"].as_array().unwrap().iter().map(|var| (var["name"].as_str().unwrap(), &var["value"])).collect()
+}
+
+#[test]
+fn the_chart_passes_helms_own_checks() {
+    helm(&["lint", "--strict", &chart()]).unwrap();
+}
+
+#[test]
+fn values_that_make_no_sense_are_refused_by_name() {
+    for (setting, field) in [
+        ("replica=2", "'replica' not allowed"),
+        ("replicas=two", "/replicas"),
+        ("settings.clusterId=My-Cluster", "/settings/clusterId"),
+        ("settings.clusterId=abcdefghijklmnopq", "/settings/clusterId"),
+        ("settings.resync=5", "/settings/resync"),
+        ("settings.resyncInterval=5m", "'resyncInterval' not allowed"),
+        ("settings.concurrency=0", "/settings/concurrency"),
+        ("settings.resolvers={dns.example.com}", "/settings/resolvers/0"),
+        ("settings.cloudflareApi=api.cloudflare.com", "/settings/cloudflareApi"),
+        ("settings.readOnly=maybe", "/settings/readOnly"),
+        ("image.pullPolicy=Sometimes", "/image/pullPolicy"),
+        ("image.digest=latest", "/image/digest"),
+        ("terminationGracePeriodSeconds=5", "/terminationGracePeriodSeconds"),
+        ("podDisruptionBudget.enabled=true", "needs replicas of 2 or more"),
+        ("serviceAccount.create=false", "serviceAccount.name is needed"),
+    ] {
+        let refusal = rendered(&[setting]).expect_err(setting);
+        assert!(refusal.contains(field), "{setting}: {refusal}");
+    }
+}
+
+#[test]
+fn every_value_has_a_schema_and_every_schema_a_value() {
+    let read = |file: &str| std::fs::read_to_string(format!("{}/{file}", chart())).unwrap();
+    let values: Value = serde_yaml::from_str(&read("values.yaml")).unwrap();
+    let schema: Value = serde_json::from_str(&read("values.schema.json")).unwrap();
+    compare(&values, &schema, "values");
+}
+
+fn compare(values: &Value, schema: &Value, path: &str) {
+    let Some(properties) = schema["properties"].as_object() else { return };
+    assert_eq!(schema["additionalProperties"], false, "{path} admits unknown fields");
+    let keys = |object: &Value| -> BTreeSet<String> { object.as_object().unwrap().keys().cloned().collect() };
+    // Helm hands `global` to every chart; `claims` is a rare part of resources.
+    let known: BTreeSet<String> =
+        properties.keys().filter(|key| !["global", "claims"].contains(&key.as_str())).cloned().collect();
+    assert_eq!(keys(values), known, "{path}");
+    for key in known {
+        if values[&key].is_object() {
+            compare(&values[&key], &properties[&key], &format!("{path}.{key}"));
+        }
+    }
+}
+
+#[test]
+fn every_setting_reaches_the_operator_as_the_argument_it_stands_for() {
+    let objects = rendered(&[
+        "settings.clusterId=prod1",
+        "settings.resolvers={9.9.9.9,127.0.0.1:5353}",
+        "settings.resync=7m",
+        "settings.orphanInterval=11m",
+        "settings.settleTime=13s",
+        "settings.concurrency=17",
+        "settings.readOnly=true",
+        "settings.cloudflareApi=http://127.0.0.1:1/client/v4",
+        "settings.digitaloceanApi=http://127.0.0.1:2",
+        "settings.log=debug",
+        "extraArgs={--ttl-wait-cap=19s}",
+    ])
+    .unwrap();
+    let container = container(&objects);
+    let settings = parsed(container);
+    assert_eq!(settings.cluster_id.map(|id| id.as_str().to_owned()).as_deref(), Some("prod1"));
+    assert_eq!(settings.resolvers, ["9.9.9.9:53".parse().unwrap(), "127.0.0.1:5353".parse().unwrap()]);
+    assert_eq!(settings.resync, Duration::from_secs(7 * 60));
+    assert_eq!(settings.orphan_interval, Duration::from_secs(11 * 60));
+    assert_eq!(settings.settle_time, Duration::from_secs(13));
+    assert_eq!(settings.concurrency, 17);
+    assert!(settings.read_only);
+    assert_eq!(settings.cloudflare_api, "http://127.0.0.1:1/client/v4");
+    assert_eq!(settings.digitalocean_api, "http://127.0.0.1:2");
+    assert_eq!(settings.ttl_wait_cap, Some(Duration::from_secs(19)));
+    assert_eq!(environment(container)["RUST_LOG"], "debug");
+}
+
+#[test]
+fn the_charts_defaults_are_the_operators_own() {
+    let objects = rendered(&[]).unwrap();
+    let (chart, mut own) = (parsed(container(&objects)), parsed(&json!({"args": ["run"], "env": []})));
+    // Different in each process.
+    own.identity.clone_from(&chart.identity);
+    assert_eq!(format!("{chart:?}"), format!("{own:?}"));
+}
+
+/// What the operator would read from the container's arguments and environment.
+fn parsed(container: &Value) -> Settings {
+    let command = Cli::command();
+    let run = command.find_subcommand("run").unwrap();
+    let flags: BTreeMap<&str, &str> =
+        run.get_arguments().filter_map(|arg| Some((arg.get_env()?.to_str()?, arg.get_long()?))).collect();
+    let mut line = vec!["roadstead".to_owned()];
+    line.extend(container["args"].as_array().unwrap().iter().map(|arg| arg.as_str().unwrap().to_owned()));
+    for var in container["env"].as_array().unwrap() {
+        let name = var["name"].as_str().unwrap();
+        if name.starts_with("ROADSTEAD_") {
+            let flag = flags.get(name).unwrap_or_else(|| panic!("the operator knows no {name}"));
+            // What Kubernetes fills in when the pod starts has no value yet.
+            line.extend(var["value"].as_str().map(|value| format!("--{flag}={value}")));
+        }
+    }
+    match Cli::try_parse_from(&line).unwrap_or_else(|error| panic!("{line:?}: {error}")).command {
+        roadstead::cli::Command::Run(settings) => *settings,
+        other => panic!("the chart starts {other:?}"),
+    }
+}
+
+#[test]
+fn optional_objects_appear_when_asked_for_and_only_then() {
+    let kinds = |settings: &[&str]| -> BTreeSet<String> {
+        let objects = rendered(settings).unwrap();
+        objects.iter().map(|object| object["kind"].as_str().unwrap().to_owned()).collect()
+    };
+    let plain = kinds(&[]);
+    let expected = [
+        "ClusterRole",
+        "ClusterRoleBinding",
+        "CustomResourceDefinition",
+        "Deployment",
+        "Role",
+        "RoleBinding",
+        "Service",
+        "ServiceAccount",
+    ];
+    assert_eq!(plain, expected.map(String::from).into());
+    for (setting, kind) in [
+        ("metrics.serviceMonitor.enabled=true", "ServiceMonitor"),
+        ("metrics.prometheusRule.enabled=true", "PrometheusRule"),
+        ("podDisruptionBudget.enabled=true", "PodDisruptionBudget"),
+    ] {
+        let more = kinds(&[setting, "replicas=2"]);
+        assert_eq!(more.difference(&plain).collect::<Vec<_>>(), [kind], "{setting}");
+    }
+    for (setting, kind) in [
+        ("crds.install=false", "CustomResourceDefinition"),
+        ("metrics.service.create=false", "Service"),
+        ("rbac.create=false", "ClusterRole"),
+    ] {
+        assert!(!kinds(&[setting]).contains(kind), "{setting}");
+    }
+}
+
+#[test]
+fn alerts_speak_of_series_the_operator_exports() {
+    let objects = rendered(&["metrics.prometheusRule.enabled=true"]).unwrap();
+    let rules = &find(&objects, "PrometheusRule")["spec"]["groups"][0]["rules"];
+    let mut registry = prometheus_client::registry::Registry::default();
+    let metrics = Metrics::register(&mut registry);
+    metrics.api_remaining("cloudflare", "zone/example-com", 1);
+    metrics.orphans("vm", 1);
+    metrics.objects("Node", "Error", 1);
+    let mut text = String::new();
+    prometheus_client::encoding::text::encode(&mut text, &registry).unwrap();
+    let mut seen = 0;
+    for rule in rules.as_array().unwrap() {
+        let expression = rule["expr"].as_str().unwrap();
+        for word in expression.split(|c: char| !c.is_ascii_alphanumeric() && c != '_') {
+            if word.starts_with("roadstead_") {
+                seen += 1;
+                let exported = text.lines().any(|line| line.starts_with(&format!("{word}{{")));
+                assert!(exported, "{}: no series {word}", rule["alert"]);
+            }
+        }
+    }
+    assert!(seen >= 4, "only {seen} series are named");
+}
+
+#[test]
+fn the_plain_manifests_and_the_charts_definitions_are_up_to_date() {
+    let fresh = tempfile::tempdir().unwrap();
+    let status =
+        Command::new(format!("{ROOT}/charts/render.sh")).arg(fresh.path()).env("HELM", helm_program()).status();
+    assert!(status.unwrap().success());
+    same_files(&fresh.path().to_path_buf(), &format!("{ROOT}/deploy/kubernetes").into());
+    same_files(&format!("{ROOT}/crds").into(), &format!("{ROOT}/charts/roadstead/files/crds").into());
+}
+
+fn same_files(right: &PathBuf, checked_in: &PathBuf) {
+    let read = |dir: &PathBuf| -> BTreeMap<_, _> {
+        let files = std::fs::read_dir(dir).unwrap().map(|entry| entry.unwrap().path());
+        files.map(|path| (path.file_name().unwrap().to_owned(), std::fs::read_to_string(&path).unwrap())).collect()
+    };
+    let (right, found) = (read(right), read(checked_in));
+    let names = |files: &BTreeMap<_, String>| files.keys().cloned().collect::<Vec<std::ffi::OsString>>();
+    assert_eq!(names(&right), names(&found), "{} is out of date: run charts/render.sh", checked_in.display());
+    for (name, text) in right {
+        assert!(
+            found[&name] == text,
+            "{}/{} is out of date: run charts/render.sh",
+            checked_in.display(),
+            name.display()
+        );
+    }
+}
+
+#[test]
+fn the_image_is_built_with_the_pinned_toolchain() {
+    let toolchain = std::fs::read_to_string(format!("{ROOT}/rust-toolchain.toml")).unwrap();
+    let version = toolchain.lines().find_map(|line| line.strip_prefix("channel = ")).unwrap().trim_matches('"');
+    let dockerfile = std::fs::read_to_string(format!("{ROOT}/deploy/Dockerfile")).unwrap();
+    assert!(dockerfile.contains(&format!("FROM rust:{version}")), "deploy/Dockerfile is not built with Rust {version}");
+}
+
+#[tokio::test]
+async fn the_chart_installs_is_least_privileged_and_leaves_the_objects_when_it_goes() {
+    let control_plane = ControlPlane::start().await;
+    let kubectl = Kubectl::of(&control_plane);
+    let chart = chart();
+    let kubeconfig = control_plane.kubeconfig().to_string_lossy().into_owned();
+    let release = |command: &str, rest: &[&str]| {
+        let mut args = vec![command, "roadstead"];
+        args.extend(rest);
+        args.extend(["--namespace", NAMESPACE, "--kubeconfig", &kubeconfig]);
+        helm(&args).unwrap_or_else(|error| panic!("helm {command}: {error}"))
+    };
+    let namespace = format!("{ROOT}/deploy/kubernetes/namespace.yaml");
+    kubectl.run(&["apply", "-f", &namespace]).unwrap();
+    let notes = release("install", &[&chart]);
+    for said in ["BACK UP", "UNINSTALL", "roadstead.dev/credential=cloudflare", "kube-system"] {
+        assert!(notes.contains(said), "the notes do not say {said}: {notes}");
+    }
+    kubectl.await_definitions();
+
+    the_pod_is_admitted_where_only_restricted_pods_are(&kubectl);
+    the_service_account_can_do_what_is_needed_and_no_more(&kubectl);
+
+    let zone = json!({
+        "apiVersion": "roadstead.dev/v1alpha1", "kind": "Zone", "metadata": {"name": "example-com"},
+        "spec": {"domain": "example.com", "cloudflare": {"tokenSecretRef": {"name": "cloudflare"}},
+            "allowedNamespaces": {"from": "All"}},
+    });
+    kubectl.feed(&["create", "-f", "-"], &zone.to_string()).unwrap();
+    release("upgrade", &[&chart, "--set", "replicas=2"]);
+    release("uninstall", &[]);
+    assert_eq!(kubectl.run(&["get", "zones", "-o", "name"]).unwrap().trim(), "zone.roadstead.dev/example-com");
+    assert_eq!(kubectl.run(&["get", "deployments", "-A", "-o", "name"]).unwrap(), "");
+    let left = kubectl.run(&["get", "clusterroles", "-o", "name"]).unwrap();
+    assert!(!left.contains("roadstead"), "{left}");
+    // What was left does not stand in the way of the next installation.
+    release("install", &[&chart]);
+    release("uninstall", &[]);
+
+    let manifests = format!("{ROOT}/deploy/kubernetes");
+    kubectl.run(&["apply", "-k", &manifests]).unwrap();
+    let again = kubectl.run(&["apply", "-k", &manifests]).unwrap();
+    assert!(again.lines().all(|line| line.ends_with(" unchanged")), "{again}");
+}
+
+fn the_pod_is_admitted_where_only_restricted_pods_are(kubectl: &Kubectl) {
+    let objects = rendered(&[]).unwrap();
+    let template = &find(&objects, "Deployment")["spec"]["template"];
+    let mut pod =
+        json!({"apiVersion": "v1", "kind": "Pod", "metadata": template["metadata"], "spec": template["spec"]});
+    pod["metadata"]["name"] = json!("operator");
+    let admit = |pod: &Value| {
+        kubectl.feed(&["create", "--dry-run=server", "-n", NAMESPACE, "-f", "-"], &pod.to_string())
+    };
+    admit(&pod).unwrap();
+    pod["spec"]["containers"][0]["securityContext"]["allowPrivilegeEscalation"] = json!(true);
+    let refusal = admit(&pod).expect_err("the namespace admits anything");
+    assert!(refusal.contains("violates PodSecurity \"restricted:latest\""), "{refusal}");
+}
+
+fn the_service_account_can_do_what_is_needed_and_no_more(kubectl: &Kubectl) {
+    let account = format!("--as=system:serviceaccount:{NAMESPACE}:roadstead");
+    let may = |verb: &str, what: &str, namespace: &str| {
+        let mut args = vec!["auth", "can-i", verb];
+        let (what, subresource) = what.split_once('#').unwrap_or((what, ""));
+        let subresource = format!("--subresource={subresource}");
+        args.extend([what, &subresource, &account]);
+        if namespace.is_empty() {
+            args.push("-A")
+        } else {
+            args.extend(["-n", namespace])
+        }
+        // `no` is an exit status of 1, with nothing but warnings on the other stream.
+        kubectl.run(&args).is_ok_and(|answer| answer.trim() == "yes")
+    };
+    let own =
+        ["zones", "providers", "nodes", "environments", "hostnameclaims"].map(|kind| format!("{kind}.roadstead.dev"));
+    for kind in &own {
+        for verb in ["get", "list", "watch", "patch"] {
+            assert!(may(verb, kind, ""), "may not {verb} {kind}");
+        }
+        assert!(may("patch", &format!("{kind}#status"), ""), "may not write the status of {kind}");
+    }
+    let needed = [
+        ("create", "nodes.roadstead.dev", ""),
+        ("delete", "nodes.roadstead.dev", ""),
+        ("delete", "environments.roadstead.dev", ""),
+        ("create", "hostnameclaims.roadstead.dev", ""),
+        ("delete", "hostnameclaims.roadstead.dev", ""),
+        ("watch", "namespaces", ""),
+        ("create", "events.events.k8s.io", ""),
+        ("patch", "events.events.k8s.io", ""),
+        ("get", "secrets", NAMESPACE),
+        ("create", "leases.coordination.k8s.io", NAMESPACE),
+        ("update", "leases.coordination.k8s.io/roadstead", NAMESPACE),
+    ];
+    for (verb, what, namespace) in needed {
+        assert!(may(verb, what, namespace), "may not {verb} {what}");
+    }
+    let too_much = [
+        ("list", "secrets", NAMESPACE),
+        ("watch", "secrets", NAMESPACE),
+        ("create", "secrets", NAMESPACE),
+        ("patch", "secrets", NAMESPACE),
+        ("delete", "secrets", NAMESPACE),
+        ("get", "secrets", "default"),
+        ("get", "secrets", "kube-system"),
+        ("update", "leases.coordination.k8s.io/another", NAMESPACE),
+        ("get", "leases.coordination.k8s.io/roadstead", "kube-system"),
+        ("delete", "zones.roadstead.dev", ""),
+        ("delete", "providers.roadstead.dev", ""),
+        ("create", "environments.roadstead.dev", ""),
+        ("patch", "namespaces", ""),
+        ("get", "configmaps", NAMESPACE),
+        ("create", "pods", NAMESPACE),
+        ("get", "nodes", ""),
+        ("create", "serviceaccounts#token", NAMESPACE),
+        ("patch", "customresourcedefinitions.apiextensions.k8s.io", ""),
+        ("escalate", "clusterroles.rbac.authorization.k8s.io", ""),
+    ];
+    for (verb, what, namespace) in too_much {
+        assert!(!may(verb, what, namespace), "may {verb} {what} in `{namespace}`");
+    }
+}

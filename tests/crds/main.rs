@@ -1,0 +1,207 @@
+//! The definitions against a real API server: what it admits, what it refuses and in which words, what it fills in, and
+//! what `kubectl explain` and `kubectl get` make of them.
+
+use std::collections::BTreeMap;
+
+use kube::CustomResourceExt;
+use roadstead::api::environment::Environment;
+use roadstead::api::node::Node;
+use roadstead::api::provider::Provider;
+use roadstead::api::zone::Zone;
+use serde::de::DeserializeOwned;
+use serde_json::{Value, json};
+use support::ControlPlane;
+
+#[path = "../kubectl/mod.rs"]
+mod kubectl;
+mod refusals;
+mod samples;
+
+use kubectl::Kubectl;
+use samples::{claim, droplets, environment, hosts, node, spec, with, zone};
+
+#[test]
+fn the_definitions_in_the_repository_are_the_generated_ones() {
+    for crd in roadstead::api::definitions() {
+        let path = format!("{}/crds/{}.yaml", env!("CARGO_MANIFEST_DIR"), crd.spec.names.plural);
+        let text = std::fs::read_to_string(&path).unwrap_or_default();
+        let checked_in: Value = serde_yaml::from_str(&text).unwrap_or_default();
+        let generated = serde_json::to_value(&crd).unwrap();
+        assert!(checked_in == generated, "{path} is not what `cargo run -- crd --dir crds` writes: run it");
+    }
+    let files = std::fs::read_dir(format!("{}/crds", env!("CARGO_MANIFEST_DIR"))).unwrap().count();
+    assert_eq!(files, roadstead::api::definitions().len(), "crds/ holds files of no kind");
+}
+
+#[test]
+fn every_field_has_a_text_and_every_list_and_string_a_bound() {
+    let mut faults = Vec::new();
+    let mut fields = 0;
+    for crd in roadstead::api::definitions() {
+        let crd = serde_json::to_value(&crd).unwrap();
+        let schema = &crd["spec"]["versions"][0]["schema"]["openAPIV3Schema"];
+        walk(schema, crd["spec"]["names"]["kind"].as_str().unwrap(), &mut |path, schema| {
+            fields += 1;
+            if schema["description"].as_str().is_none_or(|text| text.len() < 6) && !path.ends_with("[]") {
+                faults.push(format!("{path}: no text for kubectl explain"));
+            }
+            // Kubernetes' own types bound themselves.
+            if path.contains(".conditions[]") || path.contains(".selector.") {
+                return;
+            }
+            if schema["type"] == "array" && schema["maxItems"].is_null() {
+                faults.push(format!("{path}: a list without maxItems"));
+            }
+            let bounded = ["maxLength", "enum", "format"].iter().any(|bound| !schema[bound].is_null());
+            if schema["type"] == "string" && !bounded {
+                faults.push(format!("{path}: a string without maxLength"));
+            }
+        });
+    }
+    assert_eq!(faults, Vec::<String>::new());
+    assert!(fields > 150, "the walk saw {fields} fields only");
+}
+
+fn walk(schema: &Value, path: &str, visit: &mut impl FnMut(&str, &Value)) {
+    visit(path, schema);
+    for (name, property) in schema["properties"].as_object().into_iter().flatten() {
+        walk(property, &format!("{path}.{name}"), visit);
+    }
+    if schema["items"].is_object() {
+        walk(&schema["items"], &format!("{path}[]"), visit);
+    }
+}
+
+#[tokio::test]
+async fn the_api_server_admits_and_refuses_what_the_definitions_say() {
+    let control_plane = ControlPlane::start().await;
+    let kubectl = Kubectl::of(&control_plane);
+    kubectl.run(&["apply", "-f", &format!("{}/crds", env!("CARGO_MANIFEST_DIR"))]).unwrap();
+    kubectl.await_definitions();
+    refusals::refusals_say_what_would_be_right(&kubectl);
+    refusals::valid_samples_are_admitted(&kubectl);
+    refusals::what_cannot_change_is_refused_when_changed_added_and_removed(&kubectl);
+    defaults_are_filled_in_and_a_new_status_says_that_nobody_looked_yet(&kubectl);
+    the_examples_apply_in_one_go_and_decode(&kubectl);
+    kubectl_knows_short_names_the_category_and_the_columns(&kubectl);
+}
+
+fn defaults_are_filled_in_and_a_new_status_says_that_nobody_looked_yet(kubectl: &Kubectl) {
+    let created = |sample: Value| -> Value {
+        let text = kubectl.feed(&["create", "-o", "json", "-f", "-"], &sample.to_string()).unwrap();
+        kubectl.feed(&["delete", "-f", "-"], &sample.to_string()).unwrap();
+        serde_json::from_str(&text).unwrap()
+    };
+    let filled = |sample: Value, defaults: Value| {
+        let object = created(sample.clone());
+        assert_eq!(object["spec"], with(sample, &spec(defaults))["spec"]);
+        assert_eq!(object["status"], json!({"observedGeneration": -1}));
+    };
+    let key = json!({"tokenSecretRef": {"key": "token"}});
+    filled(zone(), json!({"ttl": 300, "allowApex": false, "cloudflare": key}));
+    filled(
+        with(zone(), &spec(json!({"propagation": {}}))),
+        json!({"ttl": 300, "allowApex": false, "cloudflare": key, "propagation": {"timeout": "120s"}}),
+    );
+    let brake = json!({"minimum": 5, "percent": 10, "window": "10m"});
+    filled(droplets(), json!({"brake": brake, "digitalocean": key}));
+    filled(with(hosts(), &spec(json!({"brake": {"minimum": 1}}))), json!({"brake": {"percent": 10, "window": "10m"}}));
+    let node_defaults = json!({
+        "proxied": false, "healthPath": "/", "host": {"manage": "None"}, "replaceLost": false,
+        "deletionPolicy": "Delete",
+    });
+    filled(node(), node_defaults);
+    filled(environment(), json!({"onExpiry": "Keep", "node": {"healthPath": "/", "host": {"manage": "None"}}}));
+
+    let claim = created(claim());
+    assert_eq!(claim["spec"]["holders"], json!({}));
+    assert_eq!(claim["status"], json!({"observedGeneration": 1, "state": "Held"}));
+}
+
+fn the_examples_apply_in_one_go_and_decode(kubectl: &Kubectl) {
+    let examples = format!("{}/deploy/examples/", env!("CARGO_MANIFEST_DIR"));
+    let secrets = format!("{examples}secrets/");
+    kubectl.run(&["create", "namespace", "roadstead-system"]).unwrap();
+    kubectl.run(&["apply", "-f", &examples]).unwrap();
+    kubectl.run(&["apply", "-f", &secrets]).unwrap();
+
+    let labels = kubectl.run(&["get", "secrets", "-n", "roadstead-system", "-o", "json"]).unwrap();
+    let labels: Value = serde_json::from_str(&labels).unwrap();
+    let labels: BTreeMap<&str, &str> = labels["items"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .filter_map(|secret| {
+            Some((
+                secret["metadata"]["name"].as_str()?,
+                secret["metadata"]["labels"]["roadstead.dev/credential"].as_str()?,
+            ))
+        })
+        .collect();
+    assert_eq!(labels, BTreeMap::from([("cloudflare", "cloudflare"), ("digitalocean", "digitalocean")]));
+
+    let zones: Vec<Zone> = decoded(kubectl);
+    let providers: Vec<Provider> = decoded(kubectl);
+    let nodes: Vec<Node> = decoded(kubectl);
+    let environments: Vec<Environment> = decoded(kubectl);
+    assert_eq!((zones.len(), providers.len(), nodes.len(), environments.len()), (1, 2, 2, 1));
+    for provider in providers.iter().map(|provider| provider.metadata.name.as_deref()) {
+        let used = nodes.iter().any(|node| Some(node.spec.provider_ref.name.as_str()) == provider);
+        assert!(used, "no example Node uses the Provider {provider:?}");
+    }
+    for zone in nodes
+        .iter()
+        .map(|node| &node.spec.zone_ref)
+        .chain(environments.iter().map(|environment| &environment.spec.node.zone_ref))
+    {
+        assert_eq!(Some(&zone.name), zones[0].metadata.name.as_ref());
+    }
+    // Whoever holds the operator's Secrets finds them under the names the examples refer to.
+    assert_eq!(zones[0].spec.cloudflare.token_secret_ref.name, "cloudflare");
+}
+
+/// Every object of the kind, as the operator would read it.
+fn decoded<K: CustomResourceExt + DeserializeOwned>(kubectl: &Kubectl) -> Vec<K> {
+    let list = kubectl.run(&["get", K::crd_name(), "-A", "-o", "json"]).unwrap();
+    let mut list: Value = serde_json::from_str(&list).unwrap();
+    let items = list["items"].as_array_mut().unwrap();
+    items.drain(..).map(|item| serde_json::from_value(item).unwrap()).collect()
+}
+
+fn kubectl_knows_short_names_the_category_and_the_columns(kubectl: &Kubectl) {
+    kubectl.feed(&["create", "-f", "-"], &claim().to_string()).unwrap();
+    let claim = r#"{"status": {"record": "A 203.0.113.7"}}"#;
+    let patch = ["patch", "rclaim", "web-1.example.com", "--subresource=status", "--type=merge", "-p", claim];
+    kubectl.run(&patch).unwrap();
+    let columns = [
+        ("rzone", "NAME DOMAIN READY REASON RECORDS AGE"),
+        ("rprovider", "NAME READY REASON VMS HOLD AGE"),
+        ("rnode", "NAMESPACE NAME FQDN ADDRESS PHASE READY REASON AGE"),
+        ("renv", "NAMESPACE NAME URL ADDRESS PHASE READY REASON EXPIRES AGE"),
+        ("rclaim", "NAME NAMESPACE OWNER KIND RECORD STATE SINCE"),
+    ];
+    for (short, header) in columns {
+        let table = kubectl.run(&["get", short, "-A"]).unwrap();
+        let first = table.lines().next().unwrap_or_default().split_whitespace().collect::<Vec<_>>().join(" ");
+        assert_eq!(first, header, "{short}");
+    }
+    let all = kubectl.run(&["get", "roadstead", "-A", "-o", "name"]).unwrap();
+    for kind in ["zone", "provider", "node", "environment", "hostnameclaim"] {
+        assert!(all.contains(&format!("{kind}.roadstead.dev/")), "{kind} is not in the category: {all}");
+    }
+    // The warning in the README is true: plain `node` is Kubernetes' own.
+    assert_eq!(kubectl.run(&["get", "node", "-o", "name"]).unwrap(), "");
+
+    for (field, text) in [
+        ("rnode", "Say `rnode` or `nodes.roadstead.dev` to kubectl"),
+        ("rnode.spec.hostname", "One or more DNS labels before the zone's domain"),
+        ("renv.spec.onExpiry", "`Keep` leaves this object with phase `Expired`"),
+        ("rzone.spec.allowedNamespaces", "There is no default: say it."),
+        ("rprovider.spec.brake", "A moved Git directory must not destroy a fleet"),
+        ("rclaim.status.freeAt", "When a tombstone ends"),
+    ] {
+        let page = kubectl.run(&["explain", field]).unwrap();
+        let page = page.split_whitespace().collect::<Vec<_>>().join(" ");
+        assert!(page.contains(text), "{field}: {page}");
+    }
+}
