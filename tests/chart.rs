@@ -335,9 +335,8 @@ fn the_pod_is_admitted_where_only_restricted_pods_are(kubectl: &Kubectl) {
     let mut pod =
         json!({"apiVersion": "v1", "kind": "Pod", "metadata": template["metadata"], "spec": template["spec"]});
     pod["metadata"]["name"] = json!("operator");
-    let admit = |pod: &Value| {
-        kubectl.feed(&["create", "--dry-run=server", "-n", NAMESPACE, "-f", "-"], &pod.to_string())
-    };
+    let admit =
+        |pod: &Value| kubectl.feed(&["create", "--dry-run=server", "-n", NAMESPACE, "-f", "-"], &pod.to_string());
     admit(&pod).unwrap();
     pod["spec"]["containers"][0]["securityContext"]["allowPrivilegeEscalation"] = json!(true);
     let refusal = admit(&pod).expect_err("the namespace admits anything");
