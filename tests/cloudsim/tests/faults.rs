@@ -125,6 +125,8 @@ async fn the_answer_to_a_release_comes_when_the_held_write_is_in_place_though_it
     let refused = rig.control("POST", &format!("/holds/{id}/release"), json!({"outcome": "commit"})).await;
     assert_eq!(refused, json!({"committed": false, "status": 400}), "the same record once more");
     assert_eq!(read(client).await.unwrap().0, 400);
+    let refused = rig.sim.gate.journal.since(0).into_iter().rfind(|entry| entry.method == "POST").unwrap();
+    assert_eq!((refused.status, refused.committed, refused.commit_order), (400, false, None));
 
     let client = rig.begin("POST", "/dns_records", a("dropped")).await;
     let id = rig.held().await;
