@@ -1,5 +1,6 @@
 //! The definitions against a real API server: what it admits, what it refuses and in which words, what it fills in, and
 //! what `kubectl explain` and `kubectl get` make of them.
+#![allow(clippy::expect_used, clippy::panic, clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use std::collections::BTreeMap;
 
