@@ -1,18 +1,260 @@
-//! The composition root: clients, controllers under the lease, metrics, shutdown.
+//! The composition root: clients, caches, controllers under the lease, and an orderly end.
+
+mod wakes;
 
 use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use anyhow::Context;
+use futures::FutureExt;
+use k8s_controller::LeaderElection;
+use k8s_openapi::api::core::v1::Namespace;
+use kube::{Api, Client, ResourceExt};
+use prometheus_client::registry::Registry as MetricsRegistry;
+use tokio::sync::watch;
 
+use self::wakes::{Caches, Wakes};
 use crate::api;
+use crate::api::names::ClusterId;
 use crate::cli::Settings;
+use crate::controllers::credential::{Credentials, MAX_AGE};
+use crate::controllers::environment::{EnvironmentDeps, EnvironmentReconciler};
+use crate::controllers::node::{NodeDeps, NodeReconciler};
+use crate::controllers::orphans::{Reports, Sweep, SweepDeps};
+use crate::controllers::provider::{Brakes, ProviderDeps, ProviderReconciler};
+use crate::controllers::registry::Registry;
+use crate::controllers::zone::{ZoneDeps, ZoneReconciler};
+use crate::health::Health;
+use crate::metrics::Metrics;
+use crate::outside::budget::Budgets;
+use crate::runtime::claims::Claims;
+use crate::runtime::driver::{self, Parts};
+use crate::runtime::events::Events;
+use crate::telemetry;
+
+/// How long writes in hand may take after the process was told to stop.
+const GRACE: Duration = Duration::from_secs(20);
+/// Name of the lease.
+const LEASE: &str = "roadstead";
 
 /// Runs the operator until it is told to stop or loses its lease.
 ///
 /// # Errors
-/// When it cannot start, or when the lease is lost.
-pub fn run(_settings: Settings) -> anyhow::Result<()> {
-    anyhow::bail!("not built yet")
+/// When it cannot start, or when the lease is lost: spawned tasks would outlive it, so the process has to end.
+pub fn run(settings: Settings) -> anyhow::Result<()> {
+    telemetry::start()?;
+    // An error means that another provider was installed first, which nothing in this process does.
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().context("starting the runtime")?;
+    runtime.block_on(operate(settings))
+}
+
+async fn operate(settings: Settings) -> anyhow::Result<()> {
+    let mut registry = MetricsRegistry::default();
+    let metrics = Metrics::register(&mut registry);
+    let health = Health::new(registry);
+    health.clone().serve(settings.metrics_addr).await?;
+
+    let mut config = kube::Config::infer().await.context("finding the Kubernetes API")?;
+    // The default retries for up to hours, which no deadline of ours would survive.
+    config.default_retry = false;
+    let client = Client::try_from(config).context("making a Kubernetes client")?;
+    let cluster = match settings.cluster_id.clone() {
+        Some(cluster) => cluster,
+        None => cluster_id(&client).await?,
+    };
+    if settings.ttl_wait_cap.is_some() || settings.authority.is_some() {
+        tracing::warn!("--ttl-wait-cap or --authority is set: these are for tests, and unsafe with real DNS");
+    }
+    tracing::info!(version = env!("CARGO_PKG_VERSION"), cluster = cluster.as_str(), "roadstead");
+
+    let shutdown = stop_signal();
+    let leading = Arc::new(AtomicBool::new(false));
+    let lease = LeaderElection::new(client.clone(), &settings.namespace, LEASE, &settings.identity);
+    health.set_ready(true);
+    let work = {
+        let (leading, shutdown) = (leading.clone(), shutdown.clone());
+        async move {
+            leading.store(true, Ordering::Release);
+            lead(settings, client, cluster, metrics, shutdown).await;
+        }
+    };
+    let idle = async {
+        stopped(shutdown.clone()).await;
+        // Who leads ends its work first, and then hands the lease over.
+        if leading.load(Ordering::Acquire) {
+            std::future::pending::<()>().await;
+        }
+    };
+    tokio::select! {
+        ended = lease.with_lease(work) => match ended {
+            Some(()) => Ok(()),
+            None => anyhow::bail!("lost the lease: ending, so that nothing outlives it"),
+        },
+        () = idle => Ok(()),
+    }
+}
+
+/// The first 8 hex digits of the kube-system namespace's UID: as lasting as the cluster.
+async fn cluster_id(client: &Client) -> anyhow::Result<ClusterId> {
+    let api: Api<Namespace> = Api::all(client.clone());
+    let namespace = api.get("kube-system").await.context("reading the namespace kube-system for the cluster's id")?;
+    let uid = namespace.uid().context("the namespace kube-system has no UID")?;
+    let digits: String = uid.chars().filter(char::is_ascii_hexdigit).take(8).collect();
+    Ok(ClusterId::parse(&digits)?)
+}
+
+/// Everything that only the holder of the lease may do.
+async fn lead(settings: Settings, client: Client, cluster: ClusterId, metrics: Metrics, shutdown: watch::Receiver<bool>) {
+    let (wakes, streams) = Wakes::new();
+    let caches = Caches::start(&client, &wakes);
+    caches.filled().await;
+    let claims = Claims::new(client.clone(), caches.claims.clone());
+    let events = Events::start(client.clone(), settings.identity.clone());
+    let registry = Arc::new(Registry::default());
+    let credentials = Arc::new(Credentials::new(client.clone(), &settings.namespace, MAX_AGE.min(settings.resync)));
+    let budgets = Budgets::default();
+    let reports = Reports::default();
+    let brakes = Arc::new(Brakes::new(caches.nodes.clone(), caches.environments.clone(), settings.settle_time));
+    let parts = Parts {
+        client: client.clone(),
+        events: events.clone(),
+        metrics: metrics.clone(),
+        resync: settings.resync,
+        concurrency: settings.concurrency,
+    };
+
+    let zones = ZoneReconciler::new(ZoneDeps {
+        cluster: cluster.clone(),
+        api: settings.cloudflare_api.clone(),
+        credentials: credentials.clone(),
+        budgets: budgets.clone(),
+        claims: claims.clone(),
+        nodes: caches.nodes.clone(),
+        environments: caches.environments.clone(),
+        registry: registry.clone(),
+        orphans: reports.clone(),
+        metrics: metrics.clone(),
+        wakes: wakes.from_writers(),
+        started: wakes.users_of_zones(&caches),
+        authority: settings.authority,
+        resolvers: settings.resolvers.clone(),
+        resync: settings.resync,
+        read_only: settings.read_only,
+    });
+    let providers = ProviderReconciler::new(ProviderDeps {
+        cluster: cluster.clone(),
+        digitalocean_api: settings.digitalocean_api.clone(),
+        credentials,
+        budgets,
+        nodes: caches.nodes.clone(),
+        environments: caches.environments.clone(),
+        registry: registry.clone(),
+        brakes: brakes.clone(),
+        orphans: reports.clone(),
+        metrics: metrics.clone(),
+        started: wakes.users_of_providers(&caches),
+        settle: settings.settle_time,
+        resync: settings.resync,
+    });
+    let nodes = NodeReconciler::new(NodeDeps {
+        cluster: cluster.clone(),
+        registry: registry.clone(),
+        zones: caches.zones.clone(),
+        providers: caches.providers.clone(),
+        brakes,
+        namespaces: caches.namespaces.clone(),
+        claims: claims.clone(),
+        events: events.clone(),
+        resolvers: settings.resolvers.clone(),
+        settle: settings.settle_time,
+        resync: settings.resync,
+        ttl_cap: settings.ttl_wait_cap,
+        read_only: settings.read_only,
+    });
+    let environments = EnvironmentReconciler::new(EnvironmentDeps {
+        client,
+        nodes: caches.nodes.clone(),
+        claims: claims.clone(),
+        zones: caches.zones.clone(),
+        resync: settings.resync,
+    });
+    let sweep = Sweep::new(SweepDeps {
+        cluster,
+        registry: registry.clone(),
+        zones: caches.zones.clone(),
+        providers: caches.providers.clone(),
+        nodes: caches.nodes.clone(),
+        environments: caches.environments.clone(),
+        claims: claims.clone(),
+        events,
+        metrics: metrics.clone(),
+        interval: settings.orphan_interval,
+        reports,
+        changed: wakes.of_reports(),
+        resync: settings.resync,
+        min_age: settings.settle_time.max(Duration::from_secs(600)),
+        read_only: settings.read_only,
+    });
+
+    let end = || stopped(shutdown.clone());
+    let work = async {
+        tokio::join!(
+            driver::run(Arc::new(zones), parts.clone(), streams.zones, end()),
+            driver::run(Arc::new(providers), parts.clone(), streams.providers, end()),
+            driver::run(Arc::new(nodes), parts.clone(), streams.nodes, end()),
+            driver::run(Arc::new(environments), parts.clone(), streams.environments, end()),
+            sweep.run(end()),
+            wakes::keep_books(caches, claims, metrics, settings.resync, end()),
+        );
+        for writer in registry.writers() {
+            writer.stop().await;
+        }
+    };
+    let late = async {
+        end().await;
+        tokio::time::sleep(GRACE).await;
+    };
+    tokio::select! {
+        () = work => tracing::info!("stopped"),
+        () = late => tracing::warn!("stopped with work in hand; the next leader takes it up"),
+    }
+}
+
+/// Turns true on SIGTERM or Ctrl-C.
+fn stop_signal() -> watch::Receiver<bool> {
+    let (sender, receiver) = watch::channel(false);
+    tokio::spawn(async move {
+        let terminate = async {
+            match tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate()) {
+                Ok(mut signal) => signal.recv().await.map_or((), drop),
+                Err(error) => {
+                    tracing::error!(%error, "SIGTERM cannot be caught");
+                    std::future::pending().await
+                }
+            }
+        };
+        tokio::select! {
+            () = terminate => {}
+            _ = tokio::signal::ctrl_c() => {}
+        }
+        tracing::info!("told to stop");
+        sender.send_replace(true);
+        // The receivers live as long as the process.
+        std::future::pending::<()>().await;
+    });
+    receiver
+}
+
+fn stopped(mut shutdown: watch::Receiver<bool>) -> impl Future<Output = ()> + Send + Sync + 'static {
+    let (sender, receiver) = tokio::sync::oneshot::channel();
+    tokio::spawn(async move {
+        let _ = shutdown.wait_for(|stop| *stop).await;
+        let _ = sender.send(());
+    });
+    receiver.map(drop)
 }
 
 /// Prints the custom resource definitions, or writes one file a kind into `dir`.

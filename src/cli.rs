@@ -49,6 +49,9 @@ pub struct Settings {
     /// namespace's UID without it. Never change it while anything exists.
     #[arg(long, env = "ROADSTEAD_CLUSTER_ID", value_parser = ClusterId::parse)]
     pub cluster_id: Option<ClusterId>,
+    /// Who this process is to the lease: unique among the replicas, and best the pod's name.
+    #[arg(long, env = "ROADSTEAD_IDENTITY", default_value_t = identity())]
+    pub identity: String,
     /// Where metrics and health are served.
     #[arg(long, env = "ROADSTEAD_METRICS_ADDR", default_value = "0.0.0.0:8080")]
     pub metrics_addr: SocketAddr,
@@ -77,6 +80,11 @@ pub struct Settings {
     /// How many objects of a kind are reconciled at once.
     #[arg(long, env = "ROADSTEAD_CONCURRENCY", default_value_t = 64, value_parser = clap::value_parser!(u16).range(1..))]
     pub concurrency: u16,
+}
+
+/// The pod's name, or something that no other process has.
+fn identity() -> String {
+    std::env::var("HOSTNAME").unwrap_or_else(|_| format!("roadstead-{:016x}", fastrand::u64(..)))
 }
 
 /// `IP` or `IP:port`, port 53 without one.

@@ -167,7 +167,7 @@ pub struct ProviderStatus {
 }
 
 /// A hold: what the brake stopped, and the id that approves it.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, KubeSchema)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
 pub struct Hold {
     /// The value for the annotation `roadstead.dev/approve-deletions` that lets this hold's deletions through.
     #[schemars(length(max = 64))]

@@ -1,0 +1,248 @@
+//! Who looks again when something changed: caches and zone writers on one side, a stream of keys per controller on the
+//! other.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use futures::Stream;
+use futures::stream::{BoxStream, StreamExt};
+use k8s_openapi::api::core::v1::Namespace;
+use kube::{Api, Client, ResourceExt};
+use tokio::sync::mpsc;
+
+use crate::api::claim::HostnameClaim;
+use crate::api::condition;
+use crate::api::environment::Environment;
+use crate::api::names::Fqdn;
+use crate::api::node::Node;
+use crate::api::provider::Provider;
+use crate::api::zone::Zone;
+use crate::controllers::orphans::Kind;
+use crate::controllers::{environment, provider, zone};
+use crate::metrics::Metrics;
+use crate::runtime::cache::{Cache, Key};
+use crate::runtime::claims::{Claims, Reservation};
+
+/// All objects as last seen.
+#[derive(Clone)]
+pub struct Caches {
+    /// All Nodes.
+    pub nodes: Cache<Node>,
+    /// All Environments.
+    pub environments: Cache<Environment>,
+    /// All Zones.
+    pub zones: Cache<Zone>,
+    /// All Providers.
+    pub providers: Cache<Provider>,
+    /// All namespaces.
+    pub namespaces: Cache<Namespace>,
+    /// All claims.
+    pub claims: Cache<HostnameClaim>,
+}
+
+/// Where keys are put in.
+#[derive(Clone)]
+pub struct Wakes {
+    zones: mpsc::UnboundedSender<Key>,
+    providers: mpsc::UnboundedSender<Key>,
+    nodes: mpsc::UnboundedSender<Key>,
+    environments: mpsc::UnboundedSender<Key>,
+}
+
+/// Where they come out.
+pub struct Streams {
+    /// For the Zone controller.
+    pub zones: BoxStream<'static, Key>,
+    /// For the Provider controller.
+    pub providers: BoxStream<'static, Key>,
+    /// For the Node controller.
+    pub nodes: BoxStream<'static, Key>,
+    /// For the Environment controller.
+    pub environments: BoxStream<'static, Key>,
+}
+
+fn channel() -> (mpsc::UnboundedSender<Key>, BoxStream<'static, Key>) {
+    let (sender, receiver) = mpsc::unbounded_channel();
+    (sender, stream(receiver).boxed())
+}
+
+fn stream<T: Send + 'static>(receiver: mpsc::UnboundedReceiver<T>) -> impl Stream<Item = T> + Send + 'static {
+    futures::stream::unfold(receiver, |mut receiver| async { receiver.recv().await.map(|item| (item, receiver)) })
+}
+
+fn put(sender: &mpsc::UnboundedSender<Key>, keys: impl IntoIterator<Item = Key>) {
+    for key in keys {
+        // A receiver that is gone belongs to a controller that ended, and so does the process.
+        let _ = sender.send(key);
+    }
+}
+
+impl Wakes {
+    /// One channel a controller.
+    pub fn new() -> (Self, Streams) {
+        let ((zones, z), (providers, p)) = (channel(), channel());
+        let ((nodes, n), (environments, e)) = (channel(), channel());
+        (Self { zones, providers, nodes, environments }, Streams { zones: z, providers: p, nodes: n, environments: e })
+    }
+
+    /// The channel on which zone writers name whom they have news for: `Node/<namespace>/<name>` or `Zone/<name>`.
+    pub fn from_writers(&self) -> mpsc::UnboundedSender<String> {
+        let (sender, mut receiver) = mpsc::unbounded_channel::<String>();
+        let wakes = self.clone();
+        tokio::spawn(async move {
+            while let Some(wake) = receiver.recv().await {
+                match wake.split('/').collect::<Vec<_>>()[..] {
+                    ["Node", namespace, name] => put(&wakes.nodes, [Key::namespaced(namespace, name)]),
+                    ["Zone", name] => put(&wakes.zones, [Key::cluster(name)]),
+                    _ => tracing::error!(wake, "a zone writer named nobody we know"),
+                }
+            }
+        });
+        sender
+    }
+
+    /// What the orphan sweep calls with a Zone or Provider whose report changed.
+    pub fn of_reports(&self) -> Box<dyn Fn(Kind, Key) + Send + Sync> {
+        let wakes = self.clone();
+        Box::new(move |kind, key| match kind {
+            Kind::Record => put(&wakes.zones, [key]),
+            Kind::Vm => put(&wakes.providers, [key]),
+        })
+    }
+
+    /// What a Zone that has just connected calls with its name.
+    pub fn users_of_zones(&self, caches: &Caches) -> Box<dyn Fn(&str) + Send + Sync> {
+        let (nodes, cache) = (self.nodes.clone(), caches.nodes.clone());
+        Box::new(move |name| put(&nodes, zone::nodes_of(name, &cache)))
+    }
+
+    /// What a Provider that has just connected calls with its name.
+    pub fn users_of_providers(&self, caches: &Caches) -> Box<dyn Fn(&str) + Send + Sync> {
+        let (nodes, cache) = (self.nodes.clone(), caches.nodes.clone());
+        Box::new(move |name| put(&nodes, provider::nodes_of(name, &cache)))
+    }
+}
+
+impl Caches {
+    /// Starts all watches.
+    pub fn start(client: &Client, wakes: &Wakes) -> Self {
+        let to = wakes.clone();
+        let nodes = Cache::start(Api::all(client.clone()), move |node: &Node, before| {
+            put(&to.environments, environment::wakes(node));
+            put(&to.zones, zone::of_node(node));
+            put(&to.providers, provider::of_node(node, before));
+        });
+        let to = wakes.clone();
+        let environments = Cache::start(Api::all(client.clone()), move |environment: &Environment, _| {
+            put(&to.zones, zone::of_environment(environment));
+            put(&to.providers, provider::of_environment(environment));
+        });
+        let (to, users) = (wakes.clone(), nodes.clone());
+        let zones = Cache::start(Api::all(client.clone()), move |zone: &Zone, before| {
+            if zone::concerns_users(zone, before) {
+                put(&to.nodes, zone::nodes_of(&zone.name_any(), &users));
+            }
+        });
+        let (to, users) = (wakes.clone(), nodes.clone());
+        let providers = Cache::start(Api::all(client.clone()), move |provider: &Provider, before| {
+            if provider::concerns_users(provider, before) {
+                put(&to.nodes, provider::nodes_of(&provider.name_any(), &users));
+            }
+        });
+        let (to, users) = (wakes.clone(), nodes.clone());
+        let namespaces = Cache::start(Api::all(client.clone()), move |namespace: &Namespace, before| {
+            // Its labels decide which Zones and Providers its objects may use.
+            if before.is_some_and(|before| before.metadata.labels != namespace.metadata.labels) {
+                let inside = |node: &Node| node.namespace() == namespace.metadata.name;
+                put(&to.nodes, users.all().iter().filter(|node| inside(node)).map(|node| Key::of(&**node)));
+            }
+        });
+        let (to, users, domains) = (wakes.clone(), nodes.clone(), zones.clone());
+        let claims = Cache::start(Api::all(client.clone()), move |claim: &HostnameClaim, before| {
+            put(&to.zones, zone::of_claim(claim, &domains));
+            // A claim that was just made or that only says more concerns nobody else.
+            if before.is_some_and(|before| std::ptr::eq(before, claim) || before.spec != claim.spec) {
+                put(&to.nodes, waiting_for(claim, &users));
+            }
+        });
+        Self { nodes, environments, zones, providers, namespaces, claims }
+    }
+
+    /// Waits until each has seen everything once.
+    pub async fn filled(&self) {
+        tokio::join!(
+            self.nodes.filled(),
+            self.environments.filled(),
+            self.zones.filled(),
+            self.providers.filled(),
+            self.namespaces.filled(),
+            self.claims.filled(),
+        );
+    }
+}
+
+/// Nodes that want what a claim holds, or held, and do not have it.
+fn waiting_for(claim: &HostnameClaim, nodes: &Cache<Node>) -> Vec<Key> {
+    let wants = |node: &Node| {
+        let status = node.status.as_ref();
+        let fqdn = status.and_then(|s| s.fqdn.as_deref()) == Some(claim.spec.fqdn.as_str());
+        let address = node.spec.address.as_deref() == Some(claim.spec.fqdn.as_str());
+        let ready = status.is_some_and(|s| condition::is_true(&s.conditions, condition::READY));
+        (fqdn || address) && !ready
+    };
+    nodes.all().iter().filter(|node| wants(node)).map(|node| Key::of(&**node)).collect()
+}
+
+/// Keeps what is told about objects as a whole: their number by phase every 15 s, and at each resync, in the status of
+/// its claim, what is published at each name. Until `end`.
+pub async fn keep_books(
+    caches: Caches,
+    claims: Claims,
+    metrics: Metrics,
+    resync: Duration,
+    end: impl Future<Output = ()>,
+) {
+    let mut end = std::pin::pin!(end);
+    let mut count = tokio::time::interval(Duration::from_secs(15));
+    let mut show = tokio::time::interval_at(tokio::time::Instant::now() + resync, resync);
+    loop {
+        tokio::select! {
+            () = &mut end => return,
+            _ = count.tick() => count_phases(&caches, &metrics),
+            _ = show.tick() => show_records(&caches, &claims).await,
+        }
+    }
+}
+
+/// Phases there are; a label of anything else would not be bounded.
+const PHASES: [&str; 5] = ["Provisioning", "Active", "Deleting", "Error", "Expired"];
+
+fn count_phases(caches: &Caches, metrics: &Metrics) {
+    let nodes = caches.nodes.all();
+    let environments = caches.environments.all();
+    let of_nodes = nodes.iter().map(|n| ("Node", n.status.as_ref().and_then(|s| s.phase.clone())));
+    let of_environments =
+        environments.iter().map(|e| ("Environment", e.status.as_ref().and_then(|s| s.phase.clone())));
+    let mut counts: BTreeMap<_, usize> = PHASES.iter().flat_map(|p| [(("Node", *p), 0), (("Environment", *p), 0)]).collect();
+    for (kind, phase) in of_nodes.chain(of_environments) {
+        let phase = phase.unwrap_or_else(|| "Provisioning".to_owned());
+        if let Some(known) = PHASES.iter().find(|known| **known == phase) {
+            *counts.entry((kind, known)).or_default() += 1;
+        }
+    }
+    for ((kind, phase), count) in counts {
+        metrics.objects(kind, phase, count);
+    }
+}
+
+async fn show_records(caches: &Caches, claims: &Claims) {
+    for node in caches.nodes.all() {
+        let status = node.status.as_ref();
+        let name = status.and_then(|s| Fqdn::parse(s.fqdn.as_deref()?).ok());
+        let record = status.and_then(|s| s.record.as_ref());
+        let (Some(name), Some(record)) = (name, record) else { continue };
+        if let Err(fault) = claims.set_record(&Reservation::of_name(&name), &record.content).await {
+            tracing::debug!(%fault, %name, "what is published is not shown in its claim yet");
+        }
+    }
+}

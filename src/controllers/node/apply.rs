@@ -1,0 +1,272 @@
+//! One external call per action, and what it taught.
+
+use std::time::Duration;
+
+use jiff::Timestamp;
+use kube::Resource;
+
+use super::NodeReconciler;
+use super::observe::Observed;
+use super::plan::{Action, Facts, Machine};
+use super::report;
+use crate::api::condition::whole_seconds;
+use crate::api::node::NodeStatus;
+use crate::cloud::fleet::Fleet;
+use crate::cloud::{CreateVm, Source, code, user_data};
+use crate::controllers::registry::LiveZone;
+use crate::dns::propagation;
+use crate::dns::{Declared, Desired, Owner};
+use crate::outside::OutsideError;
+use crate::outside::budget::Priority;
+use crate::runtime::cache::Key;
+use crate::runtime::driver::{Outcome, Wait};
+use crate::runtime::events::Note;
+use crate::runtime::fault::Fault;
+
+impl NodeReconciler {
+    pub(super) async fn act(
+        &self,
+        seen: &Observed,
+        facts: &mut Facts,
+        action: Action,
+    ) -> Result<Option<NodeStatus>, Fault> {
+        match action {
+            Action::Claim(reservation) => {
+                let standing = self.deps.claims.take(&reservation, &seen.claimant).await?;
+                facts.claimed.insert(reservation.name, standing);
+            }
+            Action::Release(reservation, seconds) => {
+                let withdrawn = seen.status.journal.as_ref().and_then(|j| j.withdrawn_at.as_ref());
+                let until = seconds.zip(withdrawn).and_then(|(seconds, withdrawn)| {
+                    withdrawn.0.checked_add(jiff::SignedDuration::from_secs(seconds)).ok()
+                });
+                self.deps.claims.release(&reservation, &seen.claimant.holder.uid, until).await?;
+                facts.released.push(reservation.name);
+            }
+            Action::CheckName => {
+                let zone = self.zone(seen)?;
+                let name = seen.zone.as_ref().and_then(|z| super::observe::fqdn(&seen.node, z.domain.as_ref()?));
+                let name = name.ok_or_else(|| Fault::terminal("InvalidHostname", "the Node has no valid name"))?;
+                facts.checked = Some(zone.writer.check(&owner(seen), &name));
+            }
+            Action::IntendCreate(machine) => {
+                facts.intended = true;
+                return Ok(Some(intent(seen, facts, &machine)));
+            }
+            Action::CreateVm(machine) => return self.create(seen, facts, &machine).await,
+            Action::LookByMark => {
+                let found = self.fleet(seen)?.provider().find_by_owner(&seen.mark, priority(seen)).await;
+                facts.looked = Some(found.map_err(|e| Fault::outside("the provider", &e))?);
+            }
+            Action::LookByKey => {
+                let found = self.fleet(seen)?.provider().find_by_key(&seen.mark).await;
+                facts.namesakes = Some(found.map_err(|e| Fault::outside("the provider", &e))?);
+            }
+            Action::GetVm(id) => {
+                let vm = self.fleet(seen)?.provider().get(&id, priority(seen)).await;
+                facts.got.insert(id, vm.map_err(|e| Fault::outside("the provider", &e))?);
+            }
+            Action::DeleteVm(id) => {
+                let fleet = self.fleet(seen)?;
+                fleet.provider().delete(&id).await.map_err(|e| deleting(&id, &e))?;
+                fleet.deleted(&id);
+                facts.deleted.push(id.clone());
+                facts.got.remove(&id);
+            }
+            Action::UnmarkVm(id) => {
+                let done = self.fleet(seen)?.provider().unmark(&id, &seen.mark).await;
+                done.map_err(|e| Fault::outside("the provider", &e))?;
+                facts.unmarked.push(id);
+            }
+            Action::DropOwnerTag => {
+                let done = self.fleet(seen)?.provider().delete_owner_tags(&seen.mark).await;
+                done.map_err(|e| Fault::outside("the provider", &e))?;
+                facts.untagged = true;
+            }
+            Action::AdoptVm(id) => {
+                let fleet = self.fleet(seen)?;
+                let vm = fleet.provider().get(&id, Priority::Normal).await;
+                let vm = vm.map_err(|e| Fault::outside("the provider", &e))?;
+                let former = vm.and_then(|vm| vm.mark);
+                let done = fleet.provider().mark(&id, former.as_ref(), &seen.mark).await;
+                done.map_err(|e| Fault::outside("the provider", &e))?;
+                facts.adopted = true;
+                let looked = fleet.provider().find_by_owner(&seen.mark, Priority::Normal).await;
+                facts.looked = Some(looked.map_err(|e| Fault::outside("the provider", &e))?);
+            }
+            Action::AdoptRecords(former) => {
+                self.zone(seen)?.writer.adopt(&owner(seen), &former);
+                facts.adopted = true;
+                (facts.declared, facts.checked) = (None, None);
+            }
+            Action::Declare(records) => {
+                let answer = self.zone(seen)?.writer.declare(&owner(seen), records.clone());
+                if let Declared::Blocked(error) = &answer {
+                    tracing::debug!(%error, "the zone cannot be written now");
+                }
+                facts.declared = Some((records, answer));
+            }
+            Action::AskAuthority(records) => {
+                let servers = seen.zone.as_ref().map(|z| z.authority.clone()).unwrap_or_default();
+                facts.authority = Some(ask(&servers, &records, seen.deleting()).await);
+            }
+            Action::AskResolvers(records) => {
+                let servers = seen.zone.as_ref().map(|z| z.resolvers.clone()).unwrap_or_default();
+                facts.resolvers = Some(ask(&servers, &records, false).await);
+            }
+            Action::SayAbandoned(half) => {
+                let left = match half {
+                    "dns" => format!("the record of {}", seen.status.fqdn.as_deref().unwrap_or("this Node")),
+                    _ => format!("VM {}", seen.status.vm_id.as_deref().unwrap_or("of this Node, if there is one,")),
+                };
+                let note = Note::warning("Abandoned", format!("given up by annotation: {left} is left behind"));
+                self.deps.events.publish(seen.node.object_ref(&()), note);
+                facts.said.push(half);
+            }
+        }
+        Ok(None)
+    }
+
+    async fn create(
+        &self,
+        seen: &Observed,
+        facts: &mut Facts,
+        machine: &Machine,
+    ) -> Result<Option<NodeStatus>, Fault> {
+        let provider = self.deps.providers.get(&Key::cluster(&seen.node.spec.provider_ref.name));
+        let spec = provider.as_ref().and_then(|p| p.spec.digitalocean.as_ref());
+        let keys = provider.as_ref().map(|p| p.spec.ssh_authorized_keys.clone()).unwrap_or_default();
+        let user_data = match user_data::compose(&keys, seen.node.spec.user_data.as_deref(), user_data::Limit::DIGITALOCEAN) {
+            Ok(user_data) => user_data,
+            Err(error) => {
+                facts.create_refused = true;
+                return Err(Fault::terminal("InvalidUserData", error.to_string()));
+            }
+        };
+        let order = CreateVm {
+            name: machine.name.clone(),
+            mark: seen.mark.clone(),
+            region: machine.region.clone(),
+            size: machine.size.clone(),
+            image: machine.image.clone(),
+            user_data,
+            vpc_uuid: spec.and_then(|s| s.vpc_uuid.clone()),
+            tags: spec.map(|s| s.tags.clone()).unwrap_or_default(),
+        };
+        let fleet = self.fleet(seen)?;
+        match fleet.provider().create(&order).await {
+            Ok(vm) => {
+                fleet.created(&vm);
+                let waiting = Wait {
+                    reason: "WaitingForAddress",
+                    message: format!("VM {} ({}) is starting and has no address yet", vm.id, vm.name),
+                    after: Duration::from_secs(5),
+                    keep_ready: false,
+                };
+                let mut status = report::status(seen, facts, &Outcome::Waiting(waiting), Timestamp::now());
+                report::settle_vm(&mut status, &vm, machine.incarnation);
+                Ok(Some(status))
+            }
+            Err(OutsideError::Unknown(message)) => {
+                Err(Fault::transient("OutcomeUnknown", format!("creating the VM: {message}")))
+            }
+            Err(error) => {
+                facts.create_refused = true;
+                Err(creating(&error))
+            }
+        }
+    }
+
+    fn zone(&self, seen: &Observed) -> Result<LiveZone, Fault> {
+        let name = &seen.node.spec.zone_ref.name;
+        self.deps.registry.zone(name).ok_or_else(|| Fault::Waiting {
+            reason: "ZoneNotReady",
+            message: format!("Zone {name} is not connected"),
+            after: Duration::from_secs(15),
+        })
+    }
+
+    fn fleet(&self, seen: &Observed) -> Result<Fleet, Fault> {
+        let name = &seen.node.spec.provider_ref.name;
+        match self.deps.registry.provider(name) {
+            Some(Source::Vms(fleet)) => Ok(fleet),
+            _ => Err(Fault::Waiting {
+                reason: "ProviderNotReady",
+                message: format!("Provider {name} is not connected"),
+                after: Duration::from_secs(15),
+            }),
+        }
+    }
+}
+
+/// Who declares records for this Node, and whom to wake.
+fn owner(seen: &Observed) -> Owner {
+    let key = Key::of(&*seen.node);
+    Owner { mark: seen.mark.clone(), wake: format!("Node/{key}") }
+}
+
+fn priority(seen: &Observed) -> Priority {
+    if seen.deleting() { Priority::Cleanup } else { Priority::Normal }
+}
+
+/// The status that announces a create.
+fn intent(seen: &Observed, facts: &Facts, machine: &Machine) -> NodeStatus {
+    let now = Timestamp::now();
+    let waiting = Wait {
+        reason: "CreatingVM",
+        message: format!("creating VM {}", machine.name),
+        after: Duration::from_secs(5),
+        keep_ready: false,
+    };
+    let mut status = report::status(seen, facts, &Outcome::Waiting(waiting), now);
+    status.incarnation = Some(machine.incarnation);
+    status.region = Some(machine.region.clone());
+    status.size = Some(machine.size.clone());
+    status.image = Some(machine.image.clone());
+    let journal = status.journal.get_or_insert_default();
+    journal.intent = Some("CreateVM".to_owned());
+    journal.started_at = Some(whole_seconds(now));
+    status
+}
+
+async fn ask(servers: &[std::net::SocketAddr], records: &[Desired], absent: bool) -> propagation::Confirmation {
+    let Some(first) = records.first() else { return propagation::Confirmation::Confirmed };
+    if absent {
+        propagation::withdrawn(servers, &first.name, first.content.kind()).await
+    } else {
+        let expected: Vec<_> = records.iter().map(|r| r.content.clone()).collect();
+        propagation::confirm(servers, &first.name, &expected, first.proxied).await
+    }
+}
+
+/// What a refused create means: some heal by themselves, others need the spec changed.
+fn creating(error: &OutsideError) -> Fault {
+    match error {
+        OutsideError::Refused { code, message } if code == code::DROPLET_LIMIT => {
+            Fault::transient("DropletLimit", format!("{message}; a VM is ordered as soon as the account may have one more"))
+        }
+        OutsideError::Refused { code, message } => {
+            let (reason, field) = match code.as_str() {
+                code::UNKNOWN_SIZE => ("UnknownSize", "spec.size: "),
+                code::UNKNOWN_REGION => ("UnknownRegion", "spec.region: "),
+                code::UNKNOWN_IMAGE => ("UnknownImage", "spec.image: "),
+                code::NOT_OFFERED => ("NotOffered", ""),
+                code::ACCOUNT_CHANGED => ("AccountChanged", ""),
+                _ => ("CreateRefused", ""),
+            };
+            Fault::terminal(reason, format!("{field}{message}"))
+        }
+        other => Fault::outside("the provider", other),
+    }
+}
+
+/// A VM with an action still running is deleted later.
+fn deleting(id: &str, error: &OutsideError) -> Fault {
+    match error {
+        OutsideError::Refused { code, .. } if code == code::PENDING_EVENT => {
+            Fault::transient("PendingEvent", format!("VM {id} is busy with another action; deleting it again later"))
+        }
+        OutsideError::Refused { message, .. } => Fault::transient("DeleteRefused", format!("deleting VM {id}: {message}")),
+        other => Fault::outside("the provider", other),
+    }
+}

@@ -1,0 +1,214 @@
+//! The status that follows from what was seen (pure).
+
+use jiff::Timestamp;
+
+use super::observe::{Hosts, Observed, fqdn, static_address};
+use super::plan::Facts;
+use crate::api::condition::{self, Desired, READY, RECONCILING, STALLED, whole_seconds};
+use crate::api::node::{Addresses, NodeStatus, RecordStatus};
+use crate::api::status::Journal;
+use crate::cloud::Vm;
+use crate::dns::{Declared, Published};
+use crate::runtime::driver::Outcome;
+
+/// The Node's status after a pass that ended so.
+#[must_use]
+pub fn status(seen: &Observed, facts: &Facts, outcome: &Outcome, now: Timestamp) -> NodeStatus {
+    let mut status = seen.status.clone();
+    let generation = seen.node.metadata.generation;
+    let was_current = status.observed_generation == generation;
+    if matches!(outcome, Outcome::Waiting(w) if w.reason == "Paused") {
+        // A paused Node keeps everything it said, its generation included: nobody looked at the new spec.
+        let paused = Desired::yes("Paused", "Paused", "paused by the annotation roadstead.dev/paused");
+        condition::set(&mut status.conditions, paused, generation, now);
+        return status;
+    }
+    condition::remove(&mut status.conditions, "Paused");
+    status.observed_generation = generation;
+    if let Some(name) = seen.zone.as_ref().and_then(|z| fqdn(&seen.node, z.domain.as_ref()?)) {
+        status.fqdn = Some(name.to_string());
+    }
+    let record_before = status.record.clone();
+    machine(seen, facts, &mut status);
+    record(facts, &mut status);
+    let mut set = |desired| condition::set(&mut status.conditions, desired, generation, now);
+    let moved = status.record != record_before;
+
+    let has_address = status.addresses.as_ref().is_some_and(|a| a.publishable().is_some());
+    set(match (static_address(&seen.node), has_address) {
+        (Some(_), _) => Desired::yes("Provisioned", "StaticHost", "the host exists already"),
+        (None, true) => Desired::yes("Provisioned", "VMReady", "the VM runs and has an address"),
+        (None, false) => Desired::no("Provisioned", reason(outcome), message(outcome)),
+    });
+    set(match &status.record {
+        Some(record) => Desired::yes("Published", "RecordPublished", format!("the record points at {}", record.content)),
+        None => Desired::no("Published", reason(outcome), message(outcome)),
+    });
+    let late = matches!(outcome, Outcome::Waiting(w) if w.reason == "PropagationTimeout");
+    if status.record.is_none() {
+        set(Desired::no("Resolvable", "NotPublished", "there is no record to resolve"));
+    } else if matches!(outcome, Outcome::Done) || (matches!(outcome, Outcome::Stopped { reason, .. } if *reason == "ReplacementRequired")) {
+        set(Desired::yes("Resolvable", "Resolvable", "the zone's own servers and the resolvers answer with the record"));
+    } else if moved || condition::get(&status.conditions, "Resolvable").is_none() || late {
+        let (reason, message) = if late { (reason(outcome), message(outcome)) } else { ("Propagating", "waiting for the zone's servers and the resolvers".to_owned()) };
+        condition::set(&mut status.conditions, Desired::no("Resolvable", reason, message), generation, now);
+    }
+    times(seen, facts, outcome, &mut status, now);
+    ready(seen, outcome, late, was_current, &mut status, now);
+    status
+}
+
+fn reason(outcome: &Outcome) -> &'static str {
+    match outcome {
+        Outcome::Done => "Ready",
+        Outcome::Waiting(wait) => wait.reason,
+        Outcome::Stopped { reason, .. } | Outcome::Failed { reason, .. } => reason,
+    }
+}
+
+fn message(outcome: &Outcome) -> String {
+    match outcome {
+        Outcome::Done => String::new(),
+        Outcome::Waiting(wait) => wait.message.clone(),
+        Outcome::Stopped { message, .. } | Outcome::Failed { message, .. } => message.clone(),
+    }
+}
+
+/// What the newest look says of the VM, or the existing host.
+fn machine(seen: &Observed, facts: &Facts, status: &mut NodeStatus) {
+    if let Some(address) = static_address(&seen.node) {
+        // The former address stays until the name has moved, so that its claim can be given back.
+        if status.addresses.is_none() || published(facts).is_some_and(|r| r.content == address.to_string()) {
+            let (v4, v6) = if address.is_ipv4() { (Some(address), None) } else { (None, Some(address)) };
+            let text = |ip: Option<std::net::IpAddr>| ip.map(|ip| ip.to_string());
+            status.addresses = Some(Addresses { public4: text(v4), public6: text(v6), private4: None });
+        }
+        return;
+    }
+    let Some(id) = status.vm_id.clone() else { return };
+    let listed = match seen.provider.as_ref().map(|p| &p.hosts) {
+        Some(Hosts::Vms { snapshot: Ok(snapshot), .. }) => snapshot.vm(&id),
+        _ => None,
+    };
+    let asked = facts.got.get(&id).cloned().flatten().map(std::sync::Arc::new);
+    if let Some(vm) = asked.or(listed) {
+        let incarnation = status.incarnation.unwrap_or(1);
+        settle_vm(status, &vm, incarnation);
+        if let Some(journal) = status.journal.as_mut() {
+            journal.missing_since = None;
+        }
+    }
+}
+
+/// Takes a VM of ours into the status: the intent that announced it is fulfilled.
+pub(super) fn settle_vm(status: &mut NodeStatus, vm: &Vm, incarnation: i64) {
+    status.vm_id = Some(vm.id.clone());
+    status.incarnation = Some(incarnation);
+    status.region.get_or_insert_with(|| vm.region.clone());
+    status.size.get_or_insert_with(|| vm.size.clone());
+    status.image.get_or_insert_with(|| vm.image.clone());
+    let text = |ip: Option<String>| ip;
+    let addresses = Addresses {
+        public4: text(vm.public4.map(|ip| ip.to_string())),
+        public6: text(vm.public6.map(|ip| ip.to_string())),
+        private4: text(vm.private4.map(|ip| ip.to_string())),
+    };
+    // A new incarnation without an address yet leaves the old one's in place, which the name still points at.
+    if addresses.publishable().is_some() {
+        status.addresses = Some(addresses);
+    }
+    if let Some(journal) = status.journal.as_mut() {
+        if journal.intent.as_deref() == Some("CreateVM") {
+            (journal.intent, journal.started_at, journal.attempts, journal.not_before) = (None, None, None, None);
+        }
+    }
+}
+
+/// The record the zone's writer says is in place.
+#[must_use]
+pub fn published(facts: &Facts) -> Option<RecordStatus> {
+    match facts.declared.as_ref() {
+        Some((_, Declared::Applied(records))) => records.first().map(of),
+        _ => None,
+    }
+}
+
+fn of(record: &Published) -> RecordStatus {
+    RecordStatus { id: record.id.clone(), content: record.content.to_string(), ttl: i64::from(record.ttl) }
+}
+
+/// A withdrawn record stays in the status of a Node that is being deleted: its TTL is still to be waited out.
+fn record(facts: &Facts, status: &mut NodeStatus) {
+    match facts.declared.as_ref() {
+        Some((wanted, Declared::Applied(_))) if !wanted.is_empty() => status.record = published(facts),
+        Some((wanted, Declared::Refused(_))) if !wanted.is_empty() => status.record = None,
+        _ => {}
+    }
+}
+
+/// The journal's times: since when the name is waited for, and back-off that has served its purpose.
+fn times(seen: &Observed, facts: &Facts, outcome: &Outcome, status: &mut NodeStatus, now: Timestamp) {
+    let mut journal = status.journal.take().unwrap_or_default();
+    let waits = ["Propagating", "PropagationTimeout", "Withdrawing"].contains(&reason(outcome));
+    if !waits {
+        journal.propagating_since = None;
+    } else if journal.propagating_since.is_none() {
+        journal.propagating_since = Some(whole_seconds(now));
+    }
+    if facts.create_refused {
+        (journal.intent, journal.started_at) = (None, None);
+    }
+    if matches!(outcome, Outcome::Done) || seen.status.observed_generation != seen.node.metadata.generation {
+        (journal.attempts, journal.not_before) = (None, None);
+    }
+    status.journal = (journal != Journal::default()).then_some(journal);
+}
+
+/// Ready, Reconciling, Stalled and the phase.
+fn ready(seen: &Observed, outcome: &Outcome, late: bool, was_current: bool, status: &mut NodeStatus, now: Timestamp) {
+    let generation = status.observed_generation;
+    let deleting = seen.deleting();
+    let was_ready = was_current && condition::is_true(&seen.status.conditions, READY);
+    let keeps = |keep: bool| keep && was_ready && !deleting;
+    let fqdn = status.fqdn.clone().unwrap_or_default();
+    let (ready, reconciling, stalled) = match outcome {
+        Outcome::Done => {
+            let content = status.record.as_ref().map(|r| r.content.clone()).unwrap_or_default();
+            (Some(Desired::yes(READY, "Ready", format!("{fqdn} points at {content}"))), false, false)
+        }
+        Outcome::Waiting(w) if late => (Some(Desired::yes(READY, "PropagationTimeout", w.message.clone())), false, false),
+        Outcome::Waiting(w) if keeps(w.keep_ready) => (None, false, false),
+        Outcome::Waiting(w) => (Some(Desired::no(READY, w.reason, w.message.clone())), true, false),
+        Outcome::Failed { .. } if keeps(true) => (None, false, false),
+        Outcome::Failed { reason, message } => (Some(Desired::no(READY, reason, message.clone())), true, false),
+        Outcome::Stopped { reason, message } => (Some(Desired::no(READY, reason, message.clone())), false, true),
+    };
+    let (reason, message) = (reason(outcome), message(outcome));
+    if let Some(ready) = ready {
+        condition::set(&mut status.conditions, ready, generation, now);
+        for (type_, holds) in [(RECONCILING, reconciling), (STALLED, stalled)] {
+            if holds {
+                condition::set(&mut status.conditions, Desired::yes(type_, reason, message.clone()), generation, now);
+            } else {
+                condition::remove(&mut status.conditions, type_);
+            }
+        }
+    }
+    match &outcome {
+        Outcome::Stopped { reason, message } if *reason == "ReplacementRequired" => {
+            let required = Desired::yes("ReplacementRequired", reason, message.clone());
+            condition::set(&mut status.conditions, required, generation, now);
+        }
+        Outcome::Done => condition::remove(&mut status.conditions, "ReplacementRequired"),
+        _ => {}
+    }
+    let is_ready = condition::is_true(&status.conditions, READY);
+    let is_stalled = condition::is_true(&status.conditions, STALLED);
+    let phase = match (deleting, is_ready, is_stalled) {
+        (true, _, _) => "Deleting",
+        (_, true, _) => "Active",
+        (_, _, true) => "Error",
+        _ => "Provisioning",
+    };
+    status.phase = Some(phase.to_owned());
+}

@@ -1,0 +1,363 @@
+//! Orphans: records and VMs with our cluster's mark whose owner is gone, and claims nobody holds any more.
+//!
+//! What is found outside is reported in the status of its Zone or Provider, in an event and in a metric; a person
+//! decides. By itself the sweep deletes only what [`crate::cloud::orphans`] proves to be a second, never published VM
+//! of a live owner. Claims are our own: those without a holder go, seen twice.
+
+use std::collections::{HashMap, HashSet};
+use std::net::IpAddr;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use jiff::Timestamp;
+use kube::{Resource, ResourceExt};
+use tokio::time::{Instant, MissedTickBehavior};
+
+use super::registry::Registry;
+use crate::api::claim::Holder;
+use crate::api::environment::Environment;
+use crate::api::names::{ClusterId, Mark};
+use crate::api::node::Node;
+use crate::api::provider::Provider;
+use crate::api::zone::Zone;
+use crate::cloud::Source;
+use crate::cloud::orphans::{self, Live, Orphan, Reason};
+use crate::dns::Record;
+use crate::metrics::Metrics;
+use crate::runtime::cache::{Cache, Key};
+use crate::runtime::claims::Claims;
+use crate::runtime::events::{Events, Note};
+
+/// How many orphans a status names.
+const SHOWN: usize = 50;
+/// How long an entry may be.
+const LONGEST: usize = 512;
+
+/// What an orphan is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Kind {
+    /// A DNS record, in a Zone.
+    Record,
+    /// A VM, of a Provider.
+    Vm,
+}
+
+/// What the last sweep found, by Zone or Provider. Clones share it.
+#[derive(Debug, Clone, Default)]
+pub struct Reports(Arc<Mutex<HashMap<(Kind, String), Vec<String>>>>);
+
+impl Reports {
+    /// The orphans of the Zone or Provider `name`; `None` before it was first swept.
+    #[must_use]
+    pub fn get(&self, kind: Kind, name: &str) -> Option<Vec<String>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).get(&(kind, name.to_owned())).cloned()
+    }
+
+    /// Stores what was found; whether it is another list than before.
+    fn set(&self, kind: Kind, name: &str, found: Vec<String>) -> bool {
+        let mut reports = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let before = reports.insert((kind, name.to_owned()), found.clone());
+        before.unwrap_or_default() != found
+    }
+}
+
+/// What the sweep needs.
+pub struct SweepDeps {
+    /// Our cluster's id.
+    pub cluster: ClusterId,
+    /// Running Zones and Providers.
+    pub registry: Arc<Registry>,
+    /// All Zones.
+    pub zones: Cache<Zone>,
+    /// All Providers.
+    pub providers: Cache<Provider>,
+    /// All Nodes.
+    pub nodes: Cache<Node>,
+    /// All Environments.
+    pub environments: Cache<Environment>,
+    /// Claims.
+    pub claims: Claims,
+    /// Where the reconcilers read what was found.
+    pub reports: Reports,
+    /// Events.
+    pub events: Events,
+    /// Metrics.
+    pub metrics: Metrics,
+    /// Called with each Zone or Provider whose report changed: it is to be looked at.
+    pub changed: Box<dyn Fn(Kind, Key) + Send + Sync>,
+    /// How often.
+    pub interval: Duration,
+    /// How old a listing may be.
+    pub resync: Duration,
+    /// How old a VM must be before anything is said of it: longer than any listing lags and any create takes.
+    pub min_age: Duration,
+    /// Whether nothing may be deleted outside.
+    pub read_only: bool,
+}
+
+/// The sweep.
+pub struct Sweep {
+    deps: SweepDeps,
+    /// UIDs of holders that were not found the last time.
+    suspects: HashSet<String>,
+}
+
+impl Sweep {
+    /// A sweep over these. The caches must be filled, or everything would look dead.
+    #[must_use]
+    pub fn new(deps: SweepDeps) -> Self {
+        Self { deps, suspects: HashSet::new() }
+    }
+
+    /// Sweeps every interval until `shutdown`.
+    pub async fn run(mut self, shutdown: impl Future<Output = ()>) {
+        // At first Zones and Providers have to connect.
+        let first = Instant::now() + self.deps.interval.min(Duration::from_secs(60));
+        let mut ticks = tokio::time::interval_at(first, self.deps.interval);
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut shutdown = std::pin::pin!(shutdown);
+        loop {
+            tokio::select! {
+                () = &mut shutdown => return,
+                _ = ticks.tick() => self.once().await,
+            }
+        }
+    }
+
+    /// One sweep.
+    pub async fn once(&mut self) {
+        self.records();
+        self.vms().await;
+        self.claims().await;
+    }
+
+    fn records(&self) {
+        let mut total = 0;
+        for zone in self.deps.zones.all() {
+            let name = zone.name_any();
+            let Some(live) = self.deps.registry.zone(&name) else { continue };
+            let Some(owned) = live.writer.owned_records() else { continue };
+            // Who lives is asked after the listing, or an owner made meanwhile would look dead.
+            let alive = self.alive();
+            let found = orphaned_records(&owned.records, &self.deps.cluster, &alive);
+            total += found.len();
+            self.report(Kind::Record, &name, found);
+        }
+        self.deps.metrics.orphans("record", total);
+    }
+
+    async fn vms(&self) {
+        let mut total = 0;
+        for provider in self.deps.providers.all() {
+            let name = provider.name_any();
+            let Some(Source::Vms(fleet)) = self.deps.registry.provider(&name) else { continue };
+            // Without a listing nothing is said; what was found before stays.
+            let Ok(snapshot) = fleet.snapshot(self.deps.resync).await else { continue };
+            let alive = self.alive();
+            let (vms, now) = (snapshot.vms(), Timestamp::now());
+            let mut found = orphans::sweep(&vms, &self.deps.cluster, &alive, now, self.deps.min_age);
+            if !self.deps.read_only {
+                let mut kept = Vec::new();
+                for orphan in found {
+                    if !(orphan.deletable && self.delete(&provider, &fleet, &orphan).await) {
+                        kept.push(orphan);
+                    }
+                }
+                found = kept;
+            }
+            total += found.len();
+            self.report(Kind::Vm, &name, found.iter().map(describe).collect());
+        }
+        self.deps.metrics.orphans("vm", total);
+    }
+
+    /// Deletes a surplus VM that was never published; whether it is gone.
+    async fn delete(&self, provider: &Provider, fleet: &crate::cloud::fleet::Fleet, orphan: &Orphan) -> bool {
+        let vm = &orphan.vm;
+        match fleet.provider().delete(&vm.id).await {
+            Ok(()) => {
+                fleet.deleted(&vm.id);
+                let message = format!("VM {} {}: a second one of a live owner, never published", vm.id, vm.name);
+                tracing::info!(vm = %vm.id, name = %vm.name, "surplus VM deleted");
+                self.deps.events.publish(provider.object_ref(&()), Note::normal("SurplusVMDeleted", message));
+                true
+            }
+            Err(error) => {
+                tracing::warn!(vm = %vm.id, %error, "surplus VM not deleted; tried again with the next sweep");
+                false
+            }
+        }
+    }
+
+    async fn claims(&mut self) {
+        let missing = Mutex::new(HashSet::new());
+        let suspects = std::mem::take(&mut self.suspects);
+        let swept = self.deps.claims.sweep(|namespace, holder| {
+            if self.lives(namespace, holder) {
+                return true;
+            }
+            // The claim may be newer than our cache of its holder's kind: only a second look convicts.
+            missing.lock().unwrap_or_else(PoisonError::into_inner).insert(holder.uid.clone());
+            !suspects.contains(&holder.uid)
+        });
+        match swept.await {
+            Ok(0) => {}
+            Ok(swept) => tracing::info!(swept, "claims without a holder removed"),
+            Err(fault) => tracing::warn!(%fault, "claims not swept"),
+        }
+        self.suspects = missing.into_inner().unwrap_or_else(PoisonError::into_inner);
+    }
+
+    /// Whether the holder exists. An object made again under its name inherits the claim.
+    fn lives(&self, namespace: &str, holder: &Holder) -> bool {
+        let key = Key { namespace: namespace.to_owned(), name: holder.name.clone() };
+        match holder.kind.as_str() {
+            "Node" => self.deps.nodes.get(&key).is_some(),
+            "Environment" => self.deps.environments.get(&key).is_some(),
+            "Zone" => self.deps.zones.get(&key).is_some(),
+            // Another version's: not ours to judge.
+            _ => true,
+        }
+    }
+
+    fn alive(&self) -> Live {
+        let mut alive = alive(&self.deps.cluster, &self.deps.nodes.all(), &self.deps.environments.all());
+        for zone in self.deps.registry.writers() {
+            let records = zone.owned_records().map(|owned| owned.records).unwrap_or_default();
+            alive.published.extend(records.iter().filter_map(|(_, record)| address(record)));
+        }
+        alive
+    }
+
+    fn report(&self, kind: Kind, name: &str, found: Vec<String>) {
+        if self.deps.reports.set(kind, name, shown(found)) {
+            (self.deps.changed)(kind, Key::cluster(name));
+        }
+    }
+}
+
+/// What is alive in the cluster, by the marks it would leave outside.
+fn alive(cluster: &ClusterId, nodes: &[Arc<Node>], environments: &[Arc<Environment>]) -> Live {
+    let mut alive = Live::default();
+    for node in nodes {
+        let status = node.status.clone().unwrap_or_default();
+        let retired = status.journal.map(|journal| journal.retired).unwrap_or_default();
+        let ids = status.vm_id.into_iter().chain(retired).collect();
+        if let Some(mark) = mark(cluster, &**node, "Node") {
+            alive.owners.insert(mark.owner, ids);
+            alive.keys.insert(mark.key);
+        }
+        let record = status.record.and_then(|record| record.content.parse::<IpAddr>().ok());
+        let addresses = status.addresses.and_then(|addresses| addresses.publishable());
+        alive.published.extend(record.into_iter().chain(addresses));
+    }
+    for environment in environments {
+        if let Some(mark) = mark(cluster, &**environment, "Environment") {
+            alive.owners.entry(mark.owner).or_default();
+            alive.keys.insert(mark.key);
+        }
+    }
+    alive
+}
+
+fn mark<K: Resource>(cluster: &ClusterId, object: &K, kind: &str) -> Option<Mark> {
+    let (namespace, name) = (object.namespace().unwrap_or_default(), object.name_any());
+    Mark::new(cluster.clone(), kind, &namespace, &name, &object.uid()?).ok()
+}
+
+/// The records of our cluster that no live object owns, or would adopt.
+fn orphaned_records(records: &[(Mark, Record)], cluster: &ClusterId, alive: &Live) -> Vec<String> {
+    records
+        .iter()
+        .filter(|(mark, _)| mark.cluster == *cluster)
+        .filter(|(mark, _)| !alive.owners.contains_key(&mark.owner) && !alive.keys.contains(&mark.key))
+        .map(|(_, record)| {
+            let (kind, content) = (record.value.kind(), record.value.text());
+            format!("{} {kind} {content} (record {}): no object has its owner", record.name, record.id)
+        })
+        .collect()
+}
+
+fn address(record: &Record) -> Option<IpAddr> {
+    record.value.text().parse().ok()
+}
+
+fn describe(orphan: &Orphan) -> String {
+    let Orphan { vm, reason, .. } = orphan;
+    let why = match reason {
+        Reason::OwnerGone => "no object has its owner",
+        Reason::MarkBroken => "its tags name no owner",
+        Reason::Surplus => "its owner has another VM",
+    };
+    let address = vm.public4.map(|address| format!(" {address}")).unwrap_or_default();
+    format!("VM {} {}{address}: {why}", vm.id, vm.name)
+}
+
+/// The list as a status holds it: sorted, so that the same orphans make the same text, and bounded.
+fn shown(mut found: Vec<String>) -> Vec<String> {
+    found.sort();
+    let more = found.len().saturating_sub(SHOWN);
+    if more > 0 {
+        found.truncate(SHOWN - 1);
+        found.push(format!("and {} more", more + 1));
+    }
+    for entry in &mut found {
+        entry.truncate(entry.floor_char_boundary(LONGEST));
+    }
+    found
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::api::node::{NodeSpec, NodeStatus};
+    use crate::api::status::Journal;
+
+    const UID: &str = "6f1f8a1e-5a55-4e7e-9b0a-0c5d1f3a2b4c";
+
+    fn cluster() -> ClusterId {
+        ClusterId::parse("c1").unwrap()
+    }
+
+    fn node(name: &str) -> Arc<Node> {
+        let mut node = Node::new(name, NodeSpec::default());
+        (node.metadata.namespace, node.metadata.uid) = (Some("shop".into()), Some(UID.into()));
+        node.status = Some(NodeStatus {
+            vm_id: Some("2".into()),
+            journal: Some(Journal { retired: vec!["1".into()], ..Journal::default() }),
+            ..NodeStatus::default()
+        });
+        Arc::new(node)
+    }
+
+    #[test]
+    fn a_node_vouches_for_its_vm_for_those_it_retires_and_for_its_name() {
+        let alive = alive(&cluster(), &[node("web-1")], &[]);
+        let mark = Mark::new(cluster(), "Node", "shop", "web-1", UID).unwrap();
+        let ids: HashSet<String> = ["1", "2"].map(String::from).into();
+        assert_eq!(alive.owners.get(&mark.owner), Some(&ids));
+        assert!(alive.keys.contains(&mark.key));
+    }
+
+    #[test]
+    fn the_list_is_sorted_and_says_how_many_it_leaves_out() {
+        assert_eq!(shown(vec!["b".into(), "a".into()]), ["a", "b"]);
+        let list = shown((0..120).map(|n| format!("{n:03}")).collect());
+        assert_eq!((list.len(), list[0].as_str(), list[49].as_str()), (50, "000", "and 71 more"));
+        assert_eq!(shown(vec!["ä".repeat(400)])[0].len(), LONGEST);
+        let fifty: Vec<String> = (0..50).map(|n| format!("{n:03}")).collect();
+        assert_eq!(shown(fifty.clone()), fifty);
+    }
+
+    #[test]
+    fn only_another_list_counts_as_a_change() {
+        let reports = Reports::default();
+        assert_eq!(reports.get(Kind::Record, "z"), None);
+        assert!(!reports.set(Kind::Record, "z", Vec::new()), "none found at first is no change");
+        assert!(reports.set(Kind::Record, "z", vec!["a".into()]));
+        assert!(!reports.set(Kind::Record, "z", vec!["a".into()]));
+        assert!(reports.set(Kind::Record, "z", Vec::new()));
+        assert_eq!(reports.get(Kind::Record, "z"), Some(Vec::new()));
+        assert_eq!(reports.get(Kind::Vm, "z"), None);
+    }
+}

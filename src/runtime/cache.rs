@@ -1,0 +1,146 @@
+//! Caches: one watch a kind, kept in memory, that also tells controllers what changed.
+//!
+//! An object that does not decode is left out and logged; its siblings are served.
+
+use std::collections::HashMap;
+use std::fmt::Debug;
+use std::hash::Hash;
+use std::sync::{Arc, PoisonError, RwLock};
+
+use futures::StreamExt;
+use kube::core::DeserializeGuard;
+use kube::runtime::{WatchStreamExt, watcher};
+use kube::{Api, Resource, ResourceExt};
+use serde::de::DeserializeOwned;
+use tokio::sync::watch;
+
+/// What a cache holds: objects that live in a cluster.
+pub trait Cached: Resource<DynamicType = ()> + Clone + Debug + DeserializeOwned + Send + Sync + 'static {}
+
+impl<K: Resource<DynamicType = ()> + Clone + Debug + DeserializeOwned + Send + Sync + 'static> Cached for K {}
+
+/// Namespace (empty for cluster-wide objects) and name.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Key {
+    /// Namespace, empty for cluster-wide objects.
+    pub namespace: String,
+    /// Name.
+    pub name: String,
+}
+
+impl Key {
+    /// The key of `object`.
+    pub fn of<K: Resource>(object: &K) -> Self {
+        Self { namespace: object.namespace().unwrap_or_default(), name: object.name_any() }
+    }
+
+    /// The key of a cluster-wide object.
+    pub fn cluster(name: impl Into<String>) -> Self {
+        Self { namespace: String::new(), name: name.into() }
+    }
+
+    /// The key of a namespaced object.
+    pub fn namespaced(namespace: impl Into<String>, name: impl Into<String>) -> Self {
+        Self { namespace: namespace.into(), name: name.into() }
+    }
+}
+
+impl std::fmt::Display for Key {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        if self.namespace.is_empty() { f.write_str(&self.name) } else { write!(f, "{}/{}", self.namespace, self.name) }
+    }
+}
+
+/// All objects of a kind as last seen. Cheap to clone.
+#[derive(Clone)]
+pub struct Cache<K> {
+    objects: Arc<RwLock<HashMap<Key, Arc<K>>>>,
+    ready: watch::Receiver<bool>,
+}
+
+impl<K: Cached> Cache<K> {
+    /// Starts the watch. `changed` is called, quickly and often, with each object that appeared, changed or went, and
+    /// with what was there before it.
+    pub fn start(api: Api<DeserializeGuard<K>>, changed: impl Fn(&K, Option<&K>) + Send + Sync + 'static) -> Self {
+        let objects = Arc::new(RwLock::new(HashMap::new()));
+        let (told, ready) = watch::channel(false);
+        tokio::spawn(follow(api, objects.clone(), told, changed));
+        Self { objects, ready }
+    }
+
+    /// Waits for the first complete listing.
+    pub async fn filled(&self) {
+        // An error means the watch task is gone, which only happens when the process ends.
+        let _ = self.ready.clone().wait_for(|ready| *ready).await;
+    }
+
+    /// The object with this key.
+    #[must_use]
+    pub fn get(&self, key: &Key) -> Option<Arc<K>> {
+        self.objects.read().unwrap_or_else(PoisonError::into_inner).get(key).cloned()
+    }
+
+    /// Every object, in no order.
+    #[must_use]
+    pub fn all(&self) -> Vec<Arc<K>> {
+        self.objects.read().unwrap_or_else(PoisonError::into_inner).values().cloned().collect()
+    }
+}
+
+async fn follow<K: Cached>(
+    api: Api<DeserializeGuard<K>>,
+    objects: Arc<RwLock<HashMap<Key, Arc<K>>>>,
+    told: watch::Sender<bool>,
+    changed: impl Fn(&K, Option<&K>) + Send + Sync + 'static,
+) {
+    let mut events = watcher(api, watcher::Config::default()).default_backoff().boxed();
+    let mut relisting: Option<HashMap<Key, Arc<K>>> = None;
+    let put = |key: Key, object: Arc<K>| objects.write().unwrap_or_else(PoisonError::into_inner).insert(key, object);
+    while let Some(event) = events.next().await {
+        match event {
+            Ok(watcher::Event::Init) => relisting = Some(HashMap::new()),
+            Ok(watcher::Event::InitApply(guarded)) => {
+                if let (Some(object), Some(list)) = (decoded(guarded), relisting.as_mut()) {
+                    list.insert(Key::of(&*object), object);
+                }
+            }
+            Ok(watcher::Event::InitDone) => {
+                let list = relisting.take().unwrap_or_default();
+                let before =
+                    std::mem::replace(&mut *objects.write().unwrap_or_else(PoisonError::into_inner), list.clone());
+                for (key, object) in &list {
+                    changed(object, before.get(key).map(|o| &**o));
+                }
+                for (_, gone) in before.iter().filter(|(key, _)| !list.contains_key(key)) {
+                    changed(gone, Some(gone));
+                }
+                told.send_replace(true);
+            }
+            Ok(watcher::Event::Apply(guarded)) => {
+                if let Some(object) = decoded(guarded) {
+                    let before = put(Key::of(&*object), object.clone());
+                    changed(&object, before.as_deref());
+                }
+            }
+            Ok(watcher::Event::Delete(guarded)) => {
+                let key = Key::of(&guarded);
+                let before = objects.write().unwrap_or_else(PoisonError::into_inner).remove(&key);
+                if let Some(gone) = before {
+                    changed(&gone, Some(&gone));
+                }
+            }
+            Err(error) => tracing::warn!(kind = %K::kind(&()), %error, "watch interrupted"),
+        }
+    }
+}
+
+fn decoded<K: Cached>(guarded: DeserializeGuard<K>) -> Option<Arc<K>> {
+    match guarded.0 {
+        Ok(object) => Some(Arc::new(object)),
+        Err(invalid) => {
+            let name = invalid.metadata.name.as_deref().unwrap_or_default();
+            tracing::error!(kind = %K::kind(&()), name, error = %invalid.error, "object cannot be read; left alone");
+            None
+        }
+    }
+}

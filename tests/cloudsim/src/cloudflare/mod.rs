@@ -1,0 +1,19 @@
+//! A simulated Cloudflare: tokens, accounts, zones and DNS records of API v4, as its official client expects them.
+//!
+//! Shapes follow Cloudflare's published API description; limits and codes its documentation of DNS records.
+
+mod batch;
+mod control;
+mod limits;
+mod records;
+mod routes;
+mod rules;
+mod state;
+mod view;
+
+pub use control::control_router;
+pub use limits::Limits;
+pub use routes::router;
+pub use rules::Draft;
+pub(crate) use rules::unquoted;
+pub use state::{Plan, RecordEdit, RecordInfo, State, TokenSpec, ZoneSpec};
