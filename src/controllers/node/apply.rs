@@ -66,6 +66,14 @@ impl NodeReconciler {
                 let vm = self.fleet(seen)?.provider().get(&id, priority(seen)).await;
                 facts.got.insert(id, vm.map_err(|e| Fault::outside("the provider", &e))?);
             }
+            Action::IntendDelete => {
+                facts.intended = true;
+                let mut status = seen.status.clone();
+                let journal = status.journal.get_or_insert_default();
+                (journal.intent, journal.started_at) =
+                    (Some("DeleteVM".to_owned()), Some(whole_seconds(Timestamp::now())));
+                return Ok(Some(status));
+            }
             Action::DeleteVm(id) => {
                 let fleet = self.fleet(seen)?;
                 fleet.provider().delete(&id).await.map_err(|e| deleting(&id, &e))?;
@@ -127,22 +135,18 @@ impl NodeReconciler {
         Ok(None)
     }
 
-    async fn create(
-        &self,
-        seen: &Observed,
-        facts: &mut Facts,
-        machine: &Machine,
-    ) -> Result<Option<NodeStatus>, Fault> {
+    async fn create(&self, seen: &Observed, facts: &mut Facts, machine: &Machine) -> Result<Option<NodeStatus>, Fault> {
         let provider = self.deps.providers.get(&Key::cluster(&seen.node.spec.provider_ref.name));
         let spec = provider.as_ref().and_then(|p| p.spec.digitalocean.as_ref());
         let keys = provider.as_ref().map(|p| p.spec.ssh_authorized_keys.clone()).unwrap_or_default();
-        let user_data = match user_data::compose(&keys, seen.node.spec.user_data.as_deref(), user_data::Limit::DIGITALOCEAN) {
-            Ok(user_data) => user_data,
-            Err(error) => {
-                facts.create_refused = true;
-                return Err(Fault::terminal("InvalidUserData", error.to_string()));
-            }
-        };
+        let user_data =
+            match user_data::compose(&keys, seen.node.spec.user_data.as_deref(), user_data::Limit::DIGITALOCEAN) {
+                Ok(user_data) => user_data,
+                Err(error) => {
+                    facts.create_refused = true;
+                    return Err(Fault::terminal("InvalidUserData", error.to_string()));
+                }
+            };
         let order = CreateVm {
             name: machine.name.clone(),
             mark: seen.mark.clone(),
@@ -242,9 +246,10 @@ async fn ask(servers: &[std::net::SocketAddr], records: &[Desired], absent: bool
 /// What a refused create means: some heal by themselves, others need the spec changed.
 fn creating(error: &OutsideError) -> Fault {
     match error {
-        OutsideError::Refused { code, message } if code == code::DROPLET_LIMIT => {
-            Fault::transient("DropletLimit", format!("{message}; a VM is ordered as soon as the account may have one more"))
-        }
+        OutsideError::Refused { code, message } if code == code::DROPLET_LIMIT => Fault::transient(
+            "DropletLimit",
+            format!("{message}; a VM is ordered as soon as the account may have one more"),
+        ),
         OutsideError::Refused { code, message } => {
             let (reason, field) = match code.as_str() {
                 code::UNKNOWN_SIZE => ("UnknownSize", "spec.size: "),
@@ -266,7 +271,9 @@ fn deleting(id: &str, error: &OutsideError) -> Fault {
         OutsideError::Refused { code, .. } if code == code::PENDING_EVENT => {
             Fault::transient("PendingEvent", format!("VM {id} is busy with another action; deleting it again later"))
         }
-        OutsideError::Refused { message, .. } => Fault::transient("DeleteRefused", format!("deleting VM {id}: {message}")),
+        OutsideError::Refused { message, .. } => {
+            Fault::transient("DeleteRefused", format!("deleting VM {id}: {message}"))
+        }
         other => Fault::outside("the provider", other),
     }
 }

@@ -15,8 +15,8 @@ use crate::api::node::{Node, NodeStatus};
 use crate::api::provider::Provider;
 use crate::api::zone::Zone;
 use crate::cli;
-use crate::cloud::fleet::Snapshot;
 use crate::cloud::Source;
+use crate::cloud::fleet::Snapshot;
 use crate::controllers::{is_allowed, provider};
 use crate::outside::OutsideError;
 use crate::runtime::cache::Key;
@@ -125,8 +125,7 @@ impl NodeReconciler {
         let uid = node.uid().unwrap_or_default();
         let mark = Mark::new(deps.cluster.clone(), "Node", &namespace, &name, &uid)
             .map_err(|e| Fault::terminal("Internal", e.to_string()))?;
-        let claimant =
-            Claimant { namespace: namespace.clone(), holder: Holder { kind: "Node".to_owned(), name, uid } };
+        let claimant = Claimant { namespace: namespace.clone(), holder: Holder { kind: "Node".to_owned(), name, uid } };
         let home = deps.namespaces.get(&Key::cluster(&namespace));
         let home = home.as_deref();
 
@@ -141,8 +140,8 @@ impl NodeReconciler {
             .as_ref()
             .and_then(|zone| fqdn(node, zone.domain.as_ref()?))
             .map(|fqdn| deps.claims.look(&Reservation::of_name(&fqdn), &claimant));
-        let address = static_address(node)
-            .map(|address| deps.claims.look(&Reservation::of_address(address), &claimant));
+        let address =
+            static_address(node).map(|address| deps.claims.look(&Reservation::of_address(address), &claimant));
         Ok(Observed {
             node: node.clone(),
             status,
@@ -175,9 +174,7 @@ impl NodeReconciler {
                 |named| named.iter().filter_map(|r| cli::server(r).ok()).collect(),
             ),
             authority: live.as_ref().map(|l| l.authority.clone()).unwrap_or_default(),
-            timeout: propagation
-                .and_then(|p| cli::duration(&p.timeout).ok())
-                .unwrap_or(Duration::from_secs(120)),
+            timeout: propagation.and_then(|p| cli::duration(&p.timeout).ok()).unwrap_or(Duration::from_secs(120)),
             running: live.is_some(),
             unusable: unusable("Zone", &zone.name_any(), zone.status.as_ref().map(|s| &s.conditions[..])),
         }
@@ -200,9 +197,11 @@ impl NodeReconciler {
                 let settled = condition::is_true(&status.conditions, condition::READY)
                     && node.metadata.deletion_timestamp.is_none();
                 let max_age = if settled { self.deps.resync } else { LIVELY };
-                let defaults = provider.spec.digitalocean.as_ref().map_or_else(Default::default, |d| {
-                    [d.region.clone(), d.size.clone(), d.image.clone()]
-                });
+                let defaults = provider
+                    .spec
+                    .digitalocean
+                    .as_ref()
+                    .map_or_else(Default::default, |d| [d.region.clone(), d.size.clone(), d.image.clone()]);
                 Hosts::Vms { defaults, snapshot: fleet.snapshot(max_age).await }
             }
         };

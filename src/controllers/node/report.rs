@@ -41,16 +41,28 @@ pub fn status(seen: &Observed, facts: &Facts, outcome: &Outcome, now: Timestamp)
         (None, false) => Desired::no("Provisioned", reason(outcome), message(outcome)),
     });
     set(match &status.record {
-        Some(record) => Desired::yes("Published", "RecordPublished", format!("the record points at {}", record.content)),
+        Some(record) => {
+            Desired::yes("Published", "RecordPublished", format!("the record points at {}", record.content))
+        }
         None => Desired::no("Published", reason(outcome), message(outcome)),
     });
     let late = matches!(outcome, Outcome::Waiting(w) if w.reason == "PropagationTimeout");
     if status.record.is_none() {
         set(Desired::no("Resolvable", "NotPublished", "there is no record to resolve"));
-    } else if matches!(outcome, Outcome::Done) || (matches!(outcome, Outcome::Stopped { reason, .. } if *reason == "ReplacementRequired")) {
-        set(Desired::yes("Resolvable", "Resolvable", "the zone's own servers and the resolvers answer with the record"));
+    } else if matches!(outcome, Outcome::Done)
+        || (matches!(outcome, Outcome::Stopped { reason, .. } if *reason == "ReplacementRequired"))
+    {
+        set(Desired::yes(
+            "Resolvable",
+            "Resolvable",
+            "the zone's own servers and the resolvers answer with the record",
+        ));
     } else if moved || condition::get(&status.conditions, "Resolvable").is_none() || late {
-        let (reason, message) = if late { (reason(outcome), message(outcome)) } else { ("Propagating", "waiting for the zone's servers and the resolvers".to_owned()) };
+        let (reason, message) = if late {
+            (reason(outcome), message(outcome))
+        } else {
+            ("Propagating", "waiting for the zone's servers and the resolvers".to_owned())
+        };
         condition::set(&mut status.conditions, Desired::no("Resolvable", reason, message), generation, now);
     }
     times(seen, facts, outcome, &mut status, now);
@@ -176,7 +188,9 @@ fn ready(seen: &Observed, outcome: &Outcome, late: bool, was_current: bool, stat
             let content = status.record.as_ref().map(|r| r.content.clone()).unwrap_or_default();
             (Some(Desired::yes(READY, "Ready", format!("{fqdn} points at {content}"))), false, false)
         }
-        Outcome::Waiting(w) if late => (Some(Desired::yes(READY, "PropagationTimeout", w.message.clone())), false, false),
+        Outcome::Waiting(w) if late => {
+            (Some(Desired::yes(READY, "PropagationTimeout", w.message.clone())), false, false)
+        }
         Outcome::Waiting(w) if keeps(w.keep_ready) => (None, false, false),
         Outcome::Waiting(w) => (Some(Desired::no(READY, w.reason, w.message.clone())), true, false),
         Outcome::Failed { .. } if keeps(true) => (None, false, false),

@@ -19,6 +19,8 @@ use crate::runtime::driver::{Outcome, Step, Wait};
 
 const SOON: Duration = Duration::from_secs(2);
 const WRITER: Duration = Duration::from_secs(60);
+/// How long a delete may take before it is sent again.
+const RESEND: Duration = Duration::from_secs(10);
 /// How long the zone's servers may stay silent before a fresh listing counts in their place, and how much longer is
 /// waited then.
 const SILENCE: Duration = Duration::from_secs(60);
@@ -29,7 +31,10 @@ pub(super) fn plan(seen: &Observed, facts: &Facts, now: Timestamp) -> NodeStep {
     if let (Some(held), false) = (&seen.held, begun) {
         return wait(held.reason, held.message.clone(), WRITER, false);
     }
-    unpublish(seen, facts, now).or_else(|| remove(seen, facts, now)).or_else(|| release(seen, facts)).unwrap_or(Step::Gone)
+    unpublish(seen, facts, now)
+        .or_else(|| remove(seen, facts, now))
+        .or_else(|| release(seen, facts))
+        .unwrap_or(Step::Gone)
 }
 
 /// Withdraws the record, proves it at the zone's servers, and waits until no cache can hold it.
@@ -144,6 +149,15 @@ fn remove(seen: &Observed, facts: &Facts, now: Timestamp) -> Option<NodeStep> {
     if !looked.whole {
         return Some(wait("DeletingVM", "the provider's listing was not complete; looking again", SOON, false));
     }
+    // A create whose outcome nobody knows may still surface in a listing.
+    let started = journal.started_at.as_ref().map_or(now, |t| t.0);
+    let creating = journal.intent.as_deref() == Some("CreateVM");
+    if creating && elapsed(started, now) < seen.settle && looked.vms.is_empty() {
+        let left = seen.settle.saturating_sub(elapsed(started, now)) + Duration::from_millis(100);
+        let message = "whether a VM was created is not known; looking again before this object goes";
+        return Some(wait("OutcomeUnknown", message, left, false));
+    }
+    let sent = journal.intent.as_deref() == Some("DeleteVM");
     let known = seen.status.vm_id.iter().chain(&journal.retired);
     let ids: BTreeSet<&String> = known.chain(looked.vms.iter().map(|vm| &vm.id)).collect();
     for id in &ids {
@@ -157,17 +171,14 @@ fn remove(seen: &Observed, facts: &Facts, now: Timestamp) -> Option<NodeStep> {
         match facts.got.get(*id) {
             None => return Some(Step::Do(Action::GetVm((*id).clone()))),
             Some(None) => {}
-            Some(Some(_)) if !facts.deleted.contains(id) => return Some(Step::Do(Action::DeleteVm((*id).clone()))),
+            Some(Some(_)) if facts.intended && !facts.deleted.contains(id) => {
+                return Some(Step::Do(Action::DeleteVm((*id).clone())));
+            }
+            Some(Some(_)) if !facts.intended && (!sent || elapsed(started, now) >= RESEND) => {
+                return Some(Step::Do(Action::IntendDelete));
+            }
+            // Sent a moment ago: the provider takes its time.
             Some(Some(_)) => return Some(wait("DeletingVM", format!("deleting VM {id}"), SOON, false)),
-        }
-    }
-    // A create whose outcome nobody knows may still surface in a listing.
-    if let Some(started) = journal.started_at.filter(|_| journal.intent.as_deref() == Some("CreateVM")) {
-        let waited = elapsed(started.0, now);
-        if waited < seen.settle {
-            let left = seen.settle.saturating_sub(waited) + Duration::from_millis(100);
-            let message = "whether a VM was created is not known; looking again before this object goes";
-            return Some(wait("OutcomeUnknown", message, left, false));
         }
     }
     (!facts.untagged && !(never && ids.is_empty())).then(|| Step::Do(Action::DropOwnerTag))

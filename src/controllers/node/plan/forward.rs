@@ -80,7 +80,10 @@ fn claim(seen: &Observed, facts: &Facts, target: &Target) -> Option<NodeStep> {
                      `kubectl get hostnameclaim {}` shows the claim",
                     reservation.name
                 );
-                return Some(stop(if reservation.name.starts_with("rs--ip.") { "AddressTaken" } else { "HostnameTaken" }, message));
+                return Some(stop(
+                    if reservation.name.starts_with("rs--ip.") { "AddressTaken" } else { "HostnameTaken" },
+                    message,
+                ));
             }
             Standing::Reserved { namespace, until } => {
                 let message = format!(
@@ -157,7 +160,10 @@ fn create(
     let incarnation = seen.status.incarnation.unwrap_or(1);
     let wanted = machine(seen, defaults, incarnation, false);
     // A look in this pass is newer than the listing.
-    let found = facts.looked.as_ref().map_or_else(|| snapshot.by_owner(&seen.mark), |l| l.vms.iter().cloned().map(Arc::new).collect());
+    let found = facts
+        .looked
+        .as_ref()
+        .map_or_else(|| snapshot.by_owner(&seen.mark), |l| l.vms.iter().cloned().map(Arc::new).collect());
     let retired = seen.status.journal.as_ref().map(|j| j.retired.clone()).unwrap_or_default();
     let newest = found.into_iter().filter(|vm| !retired.contains(&vm.id)).max_by_key(|vm| incarnation_of(seen, vm));
     if let Some(vm) = newest {
@@ -322,8 +328,7 @@ fn lost(seen: &Observed, facts: &Facts, provider: &ProviderView, now: Timestamp)
     let gone = format!("VM {id} is gone: nobody asked Roadstead to delete it");
     let Some(since) = journal.missing_since.as_ref() else {
         let waiting = Wait { reason: "VMMissing", message: gone, after: seen.settle, keep_ready: false };
-        let mut status =
-            report::status(seen, facts, &Outcome::Waiting(waiting), now);
+        let mut status = report::status(seen, facts, &Outcome::Waiting(waiting), now);
         status.journal = Some(Journal { missing_since: Some(whole_seconds(now)), ..journal });
         return Some(Step::Record(Box::new(status)));
     };
@@ -343,8 +348,7 @@ fn lost(seen: &Observed, facts: &Facts, provider: &ProviderView, now: Timestamp)
                 after: BOOTING,
                 keep_ready: false,
             };
-            let mut status =
-                report::status(seen, facts, &Outcome::Waiting(waiting), now);
+            let mut status = report::status(seen, facts, &Outcome::Waiting(waiting), now);
             status.vm_id = None;
             (status.addresses, status.record) = (None, None);
             status.incarnation = Some(seen.status.incarnation.unwrap_or(1) + 1);
@@ -352,9 +356,8 @@ fn lost(seen: &Observed, facts: &Facts, provider: &ProviderView, now: Timestamp)
             Some(Step::Record(Box::new(status)))
         }
         Some((_, Declared::Applied(_))) => {
-            let message = format!(
-                "{gone}; its record is withdrawn. Set spec.replaceLost for a new VM, or delete this Node"
-            );
+            let message =
+                format!("{gone}; its record is withdrawn. Set spec.replaceLost for a new VM, or delete this Node");
             Some(stop("VMLost", message))
         }
         Some((_, Declared::Pending)) => Some(wait("Withdrawing", gone, WRITER, false)),
@@ -413,7 +416,12 @@ fn confirm(seen: &Observed, facts: &Facts, zone: &ZoneView, wanted: Vec<Desired>
         if waited < zone.timeout {
             wait("Propagating", format!("{name} is published; waiting until {who} answer with it"), PROPAGATING, false)
         } else {
-            wait("PropagationTimeout", format!("{name} is published, but {who} {saw}; it is asked for again"), LATE, false)
+            wait(
+                "PropagationTimeout",
+                format!("{name} is published, but {who} {saw}; it is asked for again"),
+                LATE,
+                false,
+            )
         }
     };
     let silent = elapsed(since, now) >= Duration::from_secs(60);
@@ -459,8 +467,7 @@ fn retire(seen: &Observed, facts: &Facts, now: Timestamp) -> Option<NodeStep> {
             after: BOOTING,
             keep_ready: false,
         };
-        let mut status =
-            report::status(seen, facts, &Outcome::Waiting(waiting), now);
+        let mut status = report::status(seen, facts, &Outcome::Waiting(waiting), now);
         let journal = status.journal.get_or_insert_default();
         journal.withdrawn_at = Some(whole_seconds(now));
         return Some(Step::Record(Box::new(status)));
@@ -506,4 +513,3 @@ fn replacement_required(seen: &Observed) -> Option<NodeStep> {
     );
     Some(stop("ReplacementRequired", message))
 }
-

@@ -7,8 +7,6 @@
 mod backward;
 mod forward;
 mod target;
-#[cfg(test)]
-mod tests;
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -46,6 +44,8 @@ pub enum Action {
     LookByKey,
     /// Ask the provider for one VM.
     GetVm(String),
+    /// Write down that VMs are about to be deleted.
+    IntendDelete,
     /// Delete one VM.
     DeleteVm(String),
     /// Take our mark off a VM that stays.
@@ -73,6 +73,7 @@ impl Action {
             self,
             Self::CreateVm(_)
                 | Self::IntendCreate(_)
+                | Self::IntendDelete
                 | Self::DeleteVm(_)
                 | Self::UnmarkVm(_)
                 | Self::DropOwnerTag

@@ -1,0 +1,252 @@
+#!/usr/bin/env bash
+# The whole of Roadstead in a minute: manifests become VMs and names in simulated clouds, and nothing again.
+#
+# Starts a Kubernetes control plane of its own, a simulator of Cloudflare, DigitalOcean and DNS, and the operator; applies
+# deploy/examples/, shows what came of it, deletes it, and shows that nothing is left. Touches loopback only.
+#   KEEP=1            stay up afterwards (before the deletion), with the commands to use it; Ctrl-C ends it
+#   DEMO_KUBECONFIG=F use the cluster of that file instead, after asking; DEMO_YES=1 answers the question. KUBECONFIG is
+#                     never used: a demo must not land in whatever cluster happens to be exported.
+set -euo pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")/../.."
+root=$PWD
+unset KUBECONFIG
+run=$(mktemp -d "${TMPDIR:-/tmp}/roadstead-demo-XXXXXX")
+children=()
+applied=()
+foreign_cluster=
+
+say() { printf '\n==> %s\n' "$*"; }
+fail() { echo "error: $*" >&2; exit 1; }
+
+# Ends exactly what this script started, and waits for it: afterwards no process of the demo remains.
+cleanup() {
+  local status=$?
+  trap - EXIT
+  trap '' INT TERM HUP
+  if [[ $status -ne 0 && $status -ne 130 && -s $run/operator.log ]]; then
+    echo "--- the operator's last lines ---" >&2
+    tail -n 25 "$run/operator.log" >&2
+  fi
+  if [[ -n $foreign_cluster && ${#applied[@]} -gt 0 ]]; then
+    # In a cluster that is not ours the objects must go while the operator still runs: their finalizers need it.
+    echo "removing the demo's objects from the cluster" >&2
+    delete_examples >/dev/null 2>&1 || echo "warning: some objects of deploy/examples are still in the cluster" >&2
+  fi
+  # Every supervisor kills its program when this pipe closes; that happens too if this script is killed with -9.
+  exec 7>&-
+  local pid
+  for pid in ${children[@]+"${children[@]}"}; do wait "$pid" 2>/dev/null || true; done
+  rm -rf "$run"
+  exit "$status"
+}
+trap cleanup EXIT
+trap 'exit 130' INT
+trap 'exit 143' TERM HUP
+
+for program in cargo curl python3 openssl; do command -v "$program" >/dev/null || fail "$program is needed: install it"; done
+bin=$root/target/controlplane/bin
+kubectl() { "${kubectl:-$bin/kubectl}" --kubeconfig "$kubeconfig" "$@"; }
+sim() { # METHOD PATH [JSON]: the simulator's own controls
+  curl --silent --show-error --fail-with-body -X "$1" "$sim_http/sim$2" ${3:+-H 'content-type: application/json' -d "$3"}
+}
+free_port() {
+  local port
+  while :; do
+    port=$((20000 + RANDOM % 12000))
+    (exec 4<>"/dev/tcp/127.0.0.1/$port") 2>/dev/null || { echo "$port"; return; }
+  done
+}
+# Waits for a condition instead of for a time: SECONDS DESCRIPTION COMMAND…
+await() {
+  local end=$((SECONDS + $1)) what=$2
+  shift 2
+  until "$@" >/dev/null 2>&1; do
+    [[ $SECONDS -lt $end ]] || fail "waited too long for $what"
+    sleep 0.2
+  done
+}
+
+say "building the control plane (6 min the first time, then nothing)"
+tests/controlplane/build.sh
+[[ -z ${KUBEBUILDER_ASSETS:-} || ! -x $KUBEBUILDER_ASSETS/kubectl ]] || kubectl=$KUBEBUILDER_ASSETS/kubectl
+
+say "building the operator and the simulator (5 min the first time, then seconds)"
+cargo build --quiet --workspace --bins
+target=${CARGO_TARGET_DIR:-$root/target}
+
+mkfifo "$run/hold"
+exec 7<> "$run/hold"
+alive() { kill -0 "${children[-1]}" 2>/dev/null; } # the one started last
+# Runs a program that ends with this script. In a process group of its own: a Ctrl-C is for this script, which then ends
+# all of them. SCRIPT must end when its stdin does; it must not hold the pipe's other end itself.
+hold() { # OUT SCRIPT ARGUMENTS…
+  local out=$1
+  shift
+  set -m
+  "$@" < "$run/hold" > "$out" 2> "$out.err" 7>&- &
+  children+=($!)
+  set +m
+}
+
+if [[ -n ${DEMO_KUBECONFIG:-} ]]; then
+  kubeconfig=$DEMO_KUBECONFIG
+  [[ -r $kubeconfig ]] || fail "DEMO_KUBECONFIG=$kubeconfig is not readable"
+  context=$(kubectl config current-context)
+  say "using your cluster: context $context of $kubeconfig"
+  echo "The demo installs Roadstead's CRDs there and the objects of deploy/examples, in the namespaces shop and"
+  echo "roadstead-system, and deletes the objects at its end. The clouds stay simulated."
+  kubectl get namespace roadstead-system >/dev/null 2>&1 && fail "$context already has a namespace roadstead-system: the demo would meddle with it"
+  if [[ ${DEMO_YES:-} != 1 ]]; then
+    [[ -t 0 ]] || fail "nobody to ask: set DEMO_YES=1 to use context $context"
+    read -r -p "Use context $context? Type yes: " answer
+    [[ $answer == yes ]] || exit 0
+  fi
+  foreign_cluster=1
+else
+  say "starting etcd, kube-apiserver and kube-controller-manager (5 s)"
+  hold "$run/controlplane.out" tests/controlplane/start.sh "$bin" "$run/controlplane"
+  started() { grep -q '^ready ' "$run/controlplane.out" || { alive || fail "$(cat "$run/controlplane.out.err")"; false; }; }
+  await 90 "the control plane" started
+  kubeconfig=$(sed -n 's/^ready //p' "$run/controlplane.out")
+fi
+
+say "starting the simulated Cloudflare, DigitalOcean and DNS (1 s)"
+hold "$run/sim.pid" tests/support/supervise.sh "$run/sim.log" \
+  "$target/debug/cloudsim" --http 127.0.0.1:0 --dns 127.0.0.1:0 --resolver 127.0.0.1:0
+await 20 "the simulator" grep -q '^{"' "$run/sim.log"
+grep -m1 '^{"' "$run/sim.log" > "$run/sim.json"
+address() { python3 -c 'import json, sys; print(json.load(open(sys.argv[1]))[sys.argv[2]])' "$run/sim.json" "$1"; }
+sim_http=http://$(address http) authority=$(address dns) resolver=$(address resolver)
+cloudflare_token=$(openssl rand -hex 20) digitalocean_token=dop_v1_$(openssl rand -hex 32)
+sim POST /cloudflare/zones '{"name": "example.com"}' >/dev/null
+sim POST /cloudflare/tokens "{\"value\": \"$cloudflare_token\"}" >/dev/null
+sim POST /digitalocean/tokens "{\"value\": \"$digitalocean_token\"}" >/dev/null
+echo "zone example.com at $authority, public resolver at $resolver, control at $sim_http/sim"
+
+say "installing the CRDs and the two credentials"
+kubectl apply --server-side -f crds/ | sed 's/^/  /'
+kubectl wait --for=condition=Established --timeout=30s -f crds/ >/dev/null
+kubectl create namespace roadstead-system >/dev/null
+for service in cloudflare digitalocean; do
+  token=${service}_token
+  # By standard input, so that no token is ever a process's argument.
+  kubectl apply -f - <<SECRET | sed 's/^/  /'
+apiVersion: v1
+kind: Secret
+metadata: {name: $service, namespace: roadstead-system, labels: {roadstead.dev/credential: $service}}
+stringData: {token: "${!token}"}
+SECRET
+done
+
+say "starting the operator (2 s)"
+metrics=127.0.0.1:$(free_port)
+KUBECONFIG=$kubeconfig hold "$run/operator.pid" tests/support/supervise.sh "$run/operator.log" \
+  "$target/debug/roadstead" run --namespace roadstead-system --cluster-id demo \
+  --cloudflare-api "$sim_http/cloudflare/client/v4" --digitalocean-api "$sim_http/digitalocean" \
+  --metrics-addr "$metrics" --resolvers "$resolver" --authority "$authority" \
+  --settle-time 2s --ttl-wait-cap 2s --resync 10s --orphan-interval 30s
+ready() { curl --silent --fail "http://$metrics/readyz" || { alive || fail "the operator ended"; false; }; }
+await 60 "the operator to be ready" ready
+
+# The Secrets of the examples hold placeholders for your own tokens; the simulated ones are in place already.
+shopt -s nullglob
+examples=(deploy/examples/*.yaml)
+[[ ${#examples[@]} -gt 0 ]] || fail "deploy/examples holds no manifest"
+delete_examples() {
+  # Last first: in the order nobody would choose, Zones and Providers before what depends on them would do as well.
+  local index arguments=()
+  for ((index = ${#applied[@]} - 1; index >= 0; index--)); do arguments+=(-f "${applied[index]}"); done
+  kubectl delete --ignore-not-found --wait=false "${arguments[@]}"
+  kubectl wait --for=delete --timeout=120s "${arguments[@]}" 2>&1 | grep -v 'no matching resources' || true
+}
+
+say "applying deploy/examples ($(basename -a "${examples[@]}" | tr '\n' ' '))"
+started=$SECONDS
+for file in "${examples[@]}"; do
+  applied+=("$file")
+  kubectl apply -f "$file" | sed 's/^/  /'
+done
+
+kinds=()
+for kind in zones providers nodes environments; do
+  [[ -z $(kubectl get "$kind.roadstead.dev" -A -o name 2>/dev/null) ]] || kinds+=("$kind.roadstead.dev")
+done
+say "waiting for ${kinds[*]} to be Ready (20 s)"
+for kind in "${kinds[@]}"; do
+  kubectl wait --for=condition=Ready --timeout=120s -A --all "$kind" | sed 's/^/  /'
+done
+echo "  all Ready after $((SECONDS - started)) s"
+
+say "what there is now"
+for kind in "${kinds[@]}" hostnameclaims.roadstead.dev; do
+  kubectl get -A "$kind" 2>/dev/null | sed 's/^/  /'
+  echo
+done
+
+say "what the zone's name server answers (the authority at $authority)"
+mapfile -t names < <(kubectl get nodes.roadstead.dev -A -o jsonpath='{range .items[*]}{.status.fqdn}{"\n"}{end}' | sed '/^$/d' | sort -u)
+for name in ${names[@]+"${names[@]}"}; do
+  printf '  %-32s A  %s\n' "$name" "$("$target/debug/cloudsim" query "$authority" "$name" A | tr '\n' ' ')"
+done
+
+journal() { # the calls to both clouds, counted; ids are cut out so that like calls fall together
+  sim GET /journal | python3 -c '
+import collections, json, re, sys
+entries = json.load(sys.stdin)
+entries = entries if isinstance(entries, list) else entries["entries"]
+calls = collections.Counter()
+for entry in entries:
+    path = entry["path"].split("?")[0]
+    path = re.sub(r"/([0-9a-f]{32}|[0-9]{4,}|roadstead:[^/]*|roadstead%3A[^/]*)(?=/|$)", "/<id>", path)
+    calls[entry["cloud"], entry["method"], path, entry["status"]] += 1
+for (cloud, method, path, status), count in sorted(calls.items()):
+    print(f"  {count:4} x {cloud:13} {method:6} {path} -> {status}")'
+}
+say "what the clouds were asked so far"
+journal
+
+if [[ ${KEEP:-} == 1 ]]; then
+  say "KEEP=1: everything stays up until Ctrl-C"
+  echo "  export KUBECONFIG=$kubeconfig PATH=\"$(dirname "${kubectl:-$bin/kubectl}"):\$PATH\""
+  echo "  kubectl get zones,providers,rnode,environments,hostnameclaims -A"
+  echo "  $target/debug/cloudsim query $authority ${names[0]:-example.com}"
+  echo "  curl $sim_http/sim/journal          # every request to the simulated clouds"
+  echo "  curl http://$metrics/metrics"
+  echo "  tail -f $run/operator.log"
+  trap 'exit 0' INT
+  wait -n "${children[@]}" || true
+  fail "one of the demo's processes ended"
+fi
+
+say "deleting the manifests, last first (30 s)"
+started=$SECONDS
+delete_examples | sed 's/^/  /'
+echo "  gone after $((SECONDS - started)) s"
+left_objects=$(for kind in "${kinds[@]}" hostnameclaims.roadstead.dev; do kubectl get -A "$kind" -o name; done)
+applied=()
+
+say "what is left outside"
+sim GET /cloudflare/zones/example.com/records > "$run/records.json"
+sim GET /digitalocean/droplets > "$run/droplets.json"
+for name in ${names[@]+"${names[@]}"}; do
+  printf '  %-32s A  %s\n' "$name" "$("$target/debug/cloudsim" query "$authority" "$name" A | tr '\n' ' ')"
+done
+python3 - "$run/records.json" "$run/droplets.json" <<'PY'
+import json, sys
+
+def items(path):
+    value = json.load(open(path))
+    if isinstance(value, dict):
+        value = next(entry for entry in value.values() if isinstance(entry, list))
+    return value
+
+records, droplets = items(sys.argv[1]), items(sys.argv[2])
+print(f"  DNS records: {len(records)}, droplets: {len(droplets)}")
+for thing in records + droplets:
+    print("  left:", thing)
+sys.exit(1 if records or droplets else 0)
+PY
+if [[ -n $left_objects ]]; then echo "$left_objects" | sed 's/^/  in the cluster: /'; echo "  (claims of released names keep other namespaces out until the record's TTL is over)"; fi
+say "what the clouds were asked in all"
+journal
+say "nothing is left; ending every process of the demo"
