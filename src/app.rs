@@ -107,7 +107,13 @@ async fn cluster_id(client: &Client) -> anyhow::Result<ClusterId> {
 }
 
 /// Everything that only the holder of the lease may do.
-async fn lead(settings: Settings, client: Client, cluster: ClusterId, metrics: Metrics, shutdown: watch::Receiver<bool>) {
+async fn lead(
+    settings: Settings,
+    client: Client,
+    cluster: ClusterId,
+    metrics: Metrics,
+    shutdown: watch::Receiver<bool>,
+) {
     let (wakes, streams) = Wakes::new();
     let caches = Caches::start(&client, &wakes);
     caches.filled().await;

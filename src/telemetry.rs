@@ -11,7 +11,6 @@ use tracing_subscriber::EnvFilter;
 pub fn start() -> anyhow::Result<()> {
     let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info,kube_client=warn"));
     let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
-    let started =
-        if std::io::stderr().is_terminal() { builder.try_init() } else { builder.json().try_init() };
+    let started = if std::io::stderr().is_terminal() { builder.try_init() } else { builder.json().try_init() };
     started.map_err(|e| anyhow::anyhow!("starting the log: {e}"))
 }

@@ -221,9 +221,9 @@ fn count_phases(caches: &Caches, metrics: &Metrics) {
     let nodes = caches.nodes.all();
     let environments = caches.environments.all();
     let of_nodes = nodes.iter().map(|n| ("Node", n.status.as_ref().and_then(|s| s.phase.clone())));
-    let of_environments =
-        environments.iter().map(|e| ("Environment", e.status.as_ref().and_then(|s| s.phase.clone())));
-    let mut counts: BTreeMap<_, usize> = PHASES.iter().flat_map(|p| [(("Node", *p), 0), (("Environment", *p), 0)]).collect();
+    let of_environments = environments.iter().map(|e| ("Environment", e.status.as_ref().and_then(|s| s.phase.clone())));
+    let mut counts: BTreeMap<_, usize> =
+        PHASES.iter().flat_map(|p| [(("Node", *p), 0), (("Environment", *p), 0)]).collect();
     for (kind, phase) in of_nodes.chain(of_environments) {
         let phase = phase.unwrap_or_else(|| "Provisioning".to_owned());
         if let Some(known) = PHASES.iter().find(|known| **known == phase) {
