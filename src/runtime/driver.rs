@@ -264,6 +264,10 @@ impl<R: Reconciler> Driver<R> {
             Err(fault) => fault,
         };
         match fault {
+            Fault::Gone => {
+                self.forget(&uid);
+                ("gone", Action::await_change())
+            }
             Fault::Conflict => ("conflict", Action::requeue(Duration::from_millis(100))),
             Fault::RateLimited(after) | Fault::Waiting { after, .. } => ("waiting", Action::requeue(after)),
             Fault::Transient { message, .. } | Fault::Terminal { message, .. } => {
@@ -308,7 +312,7 @@ impl<R: Reconciler> Driver<R> {
                             object = self.write(&object, &status).await?;
                             continue;
                         }
-                        Err(Fault::Conflict) => return Err(Fault::Conflict),
+                        Err(fault @ (Fault::Conflict | Fault::Gone)) => return Err(fault),
                         Err(fault) => self.fault(fault),
                     }
                 }
@@ -370,7 +374,7 @@ impl<R: Reconciler> Driver<R> {
                 let message = "waiting for the API's rate limit".to_owned();
                 Ended::plain(Outcome::Waiting(Wait { reason: "RateLimited", message, after, keep_ready: true }), after)
             }
-            Fault::Conflict => Ended::plain(Outcome::Done, Duration::from_millis(100)),
+            Fault::Conflict | Fault::Gone => Ended::plain(Outcome::Done, Duration::from_millis(100)),
         }
     }
 

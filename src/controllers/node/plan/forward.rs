@@ -50,7 +50,7 @@ pub(super) fn plan(seen: &Observed, facts: &Facts, now: Timestamp) -> NodeStep {
     if !zone.running || matches!(provider.hosts, Hosts::Unknown { .. }) {
         return wait("Starting", "waiting for Zone and Provider to be read", BOOTING, true);
     }
-    if let Some(step) = claim(seen, facts, &target) {
+    if let Some(step) = claim(seen, facts, &target, now) {
         return step;
     }
     let address = match target.address {
@@ -64,7 +64,7 @@ pub(super) fn plan(seen: &Observed, facts: &Facts, now: Timestamp) -> NodeStep {
 }
 
 /// The name, and for an existing host its address, must be ours before anything is published or paid for.
-fn claim(seen: &Observed, facts: &Facts, target: &Target) -> Option<NodeStep> {
+fn claim(seen: &Observed, facts: &Facts, target: &Target, now: Timestamp) -> Option<NodeStep> {
     let name = (Reservation::of_name(&target.fqdn), &seen.name);
     let address = target.address.map(|address| (Reservation::of_address(address), &seen.address));
     for (reservation, cached) in std::iter::once(name).chain(address) {
@@ -90,7 +90,7 @@ fn claim(seen: &Observed, facts: &Facts, target: &Target) -> Option<NodeStep> {
                     "{} was released by namespace {namespace} and stays reserved until its record has left every cache",
                     reservation.fqdn
                 );
-                let left = Duration::try_from(until.duration_since(Timestamp::now())).unwrap_or_default();
+                let left = Duration::try_from(until.duration_since(now)).unwrap_or_default();
                 return Some(wait("HostnameReserved", message, left + Duration::from_secs(1), false));
             }
         }
@@ -282,10 +282,11 @@ fn replacement(
     defaults: &[String; 3],
     now: Timestamp,
 ) -> Option<NodeStep> {
-    let token = seen.annotation("replace")?;
+    // The journal keeps what was acted on, and has room for so much.
+    let token: String = seen.annotation("replace")?.chars().take(253).collect();
     let journal = seen.status.journal.clone().unwrap_or_default();
     let id = seen.status.vm_id.clone()?;
-    if journal.replaced.as_deref() == Some(token) || !journal.retired.is_empty() {
+    if journal.replaced.as_deref() == Some(token.as_str()) || !journal.retired.is_empty() {
         return None;
     }
     let next = seen.status.incarnation.unwrap_or(1) + 1;
@@ -301,7 +302,7 @@ fn replacement(
     status.incarnation = Some(next);
     (status.size, status.image) = (Some(machine.size), Some(machine.image));
     status.journal = Some(Journal {
-        replaced: Some(token.to_owned()),
+        replaced: Some(token),
         retired: vec![id],
         intent: None,
         started_at: None,
