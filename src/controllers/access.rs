@@ -304,7 +304,8 @@ mod tests {
     #[test]
     fn a_failed_call_is_repeated_with_back_off_and_a_verdict_at_the_resync() {
         let resync = Duration::from_secs(300);
-        let attempt = |failures, result| Attempt { version: "1".into(), generation: Some(1), at: at(0), failures, result };
+        let attempt =
+            |failures, result| Attempt { version: "1".into(), generation: Some(1), at: at(0), failures, result };
         for (failures, result, due) in [
             (0, Ok(()), 300),
             (1, Err(OutsideError::Unavailable(String::new())), 2),
@@ -399,7 +400,11 @@ mod tests {
         let obstacle = Obstacle::changed("AccountChanged", "another account".into());
         let outcome = Outcome::Stopped { reason: obstacle.reason, message: obstacle.message.clone() };
         reported(&mut status, Some(&obstacle), &outcome, 1);
-        assert_eq!(told(&good, &status), [(true, "AccountChanged".to_owned())], "the condition and Stalled say the same");
+        assert_eq!(
+            told(&good, &status),
+            [(true, "AccountChanged".to_owned())],
+            "the condition and Stalled say the same"
+        );
         assert_eq!(told(&status, &status), []);
         let mut found = good.clone();
         found.orphans = vec!["A web-1.example.com".into()];

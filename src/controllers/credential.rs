@@ -21,7 +21,7 @@ use crate::runtime::fault::Fault;
 pub const LABEL: &str = "roadstead.dev/credential";
 
 /// How old a reading of a Secret may be.
-pub const MAX_AGE: Duration = Duration::from_secs(60);
+pub const MAX_AGE: Duration = Duration::from_mins(1);
 
 /// The API a credential is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -142,15 +142,13 @@ impl Credentials {
             let reading = readings.last.get(&reference.name);
             reading.filter(|reading| reading.at.elapsed() < self.max_age).map(|reading| reading.looked.clone())
         };
-        let looked = match fresh {
-            Some(looked) => looked,
-            None => {
-                let at = Instant::now();
-                let looked = Arc::new(self.look(&reference.name).await?);
-                let reading = Reading { at, looked: looked.clone() };
-                self.lock().last.insert(reference.name.clone(), reading);
-                looked
-            }
+        let looked = if let Some(looked) = fresh {
+            looked
+        } else {
+            let at = Instant::now();
+            let looked = Arc::new(self.look(&reference.name).await?);
+            self.lock().last.insert(reference.name.clone(), Reading { at, looked: looked.clone() });
+            looked
         };
         Ok(judge(&looked, &self.namespace, reference, purpose))
     }
@@ -234,8 +232,13 @@ fn judge(looked: &Looked, namespace: &str, reference: &SecretKeyRef, purpose: Pu
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use super::*;
+
+    /// A token for tests.
+    pub(crate) fn text(token: &str) -> SecretText {
+        SecretText(token.to_owned())
+    }
 
     fn reference() -> SecretKeyRef {
         SecretKeyRef { name: "cloudflare".into(), key: "token".into() }

@@ -44,7 +44,9 @@ pub enum Kind {
 
 /// What the last sweep found, by Zone or Provider. Clones share it.
 #[derive(Debug, Clone, Default)]
-pub struct Reports(Arc<Mutex<HashMap<(Kind, String), Vec<String>>>>);
+pub struct Reports(Arc<Mutex<Found>>);
+
+type Found = HashMap<(Kind, String), Vec<String>>;
 
 impl Reports {
     /// The orphans of the Zone or Provider `name`; `None` before it was first swept.
@@ -56,8 +58,10 @@ impl Reports {
     /// Stores what was found; whether it is another list than before.
     fn set(&self, kind: Kind, name: &str, found: Vec<String>) -> bool {
         let mut reports = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let before = reports.insert((kind, name.to_owned()), found.clone());
-        before.unwrap_or_default() != found
+        let report = reports.entry((kind, name.to_owned())).or_default();
+        let changed = *report != found;
+        *report = found;
+        changed
     }
 }
 
@@ -112,7 +116,7 @@ impl Sweep {
     /// Sweeps every interval until `shutdown`.
     pub async fn run(mut self, shutdown: impl Future<Output = ()>) {
         // At first Zones and Providers have to connect.
-        let first = Instant::now() + self.deps.interval.min(Duration::from_secs(60));
+        let first = Instant::now() + self.deps.interval.min(Duration::from_mins(1));
         let mut ticks = tokio::time::interval_at(first, self.deps.interval);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut shutdown = std::pin::pin!(shutdown);

@@ -68,6 +68,20 @@ impl<K: Cached> Cache<K> {
         Self { objects, ready }
     }
 
+    /// A cache without a watch, that holds what a test puts into it.
+    #[cfg(test)]
+    pub(crate) fn of(objects: impl IntoIterator<Item = K>) -> Self {
+        let objects = objects.into_iter().map(|object| (Key::of(&object), Arc::new(object))).collect();
+        let (_, ready) = watch::channel(true);
+        Self { objects: Arc::new(RwLock::new(objects)), ready }
+    }
+
+    /// Puts an object into the cache, as the watch would.
+    #[cfg(test)]
+    pub(crate) fn put(&self, object: K) {
+        self.objects.write().unwrap_or_else(PoisonError::into_inner).insert(Key::of(&object), Arc::new(object));
+    }
+
     /// Waits for the first complete listing.
     pub async fn filled(&self) {
         // An error means the watch task is gone, which only happens when the process ends.

@@ -47,12 +47,14 @@ impl ProviderReconciler {
             }
             Action::InstallToken => {
                 let (version, token) = usable(&seen.source)?;
+                let mut result = Ok(());
                 self.remember(provider, |memory| {
                     if let Some((client, installed)) = &mut memory.client {
-                        client.set_token(token.expose());
+                        result = client.set_token(token.expose());
                         version.clone_into(installed);
                     }
                 });
+                result.map_err(|error| Fault::outside("DigitalOcean", &error))?;
             }
             Action::Stop => {
                 self.deps.registry.set_provider(&name, None);

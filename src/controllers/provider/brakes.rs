@@ -17,7 +17,7 @@ use crate::api::node::Node;
 use crate::api::provider::{self, Provider};
 use crate::api::refs::DeletionPolicy;
 use crate::cli;
-use crate::cloud::brake::{self, Affected, Hold, Kind, Limits, Verdict};
+use crate::cloud::brake::{Affected, Brake, Hold, Kind, Limits, Verdict};
 use crate::runtime::cache::{Cache, Key};
 
 /// The annotation that approves a hold.
@@ -88,7 +88,8 @@ impl Brakes {
         if acted_at(kind, node, released.get(&uid).copied().unwrap_or_default()).is_some() {
             return None;
         }
-        let is_approved = stored(provider).is_some_and(|hold| hold.kind == kind && approved(provider) == Some(&hold.id));
+        let is_approved =
+            stored(provider).is_some_and(|hold| hold.kind == kind && approved(provider) == Some(&hold.id));
         let go = is_approved || {
             let mut nodes = self.nodes.all();
             // Our own watch may be ahead of the cache.
@@ -128,7 +129,9 @@ impl Brakes {
     /// Whether the Node is the child of an Environment that is gone, going or over: ending those is not a matter for
     /// the brake.
     fn ends_with_its_environment(&self, node: &Node, now: Timestamp) -> bool {
-        let Some(owner) = node.owner_references().iter().find(|owner| owner.kind == "Environment") else { return false };
+        let Some(owner) = node.owner_references().iter().find(|owner| owner.kind == "Environment") else {
+            return false;
+        };
         let key = Key::namespaced(node.namespace().unwrap_or_default(), &owner.name);
         let Some(environment) = self.environments.get(&key) else { return true };
         environment.metadata.uid.as_deref() != Some(&owner.uid) || has_ended(&environment, now)
@@ -189,7 +192,8 @@ fn count(nodes: &[Arc<Node>], provider: &str, ended: impl Fn(&Node) -> bool, rel
         present.insert(uid);
         let passed = released.get(uid).copied().unwrap_or_default();
         let affected = |kind| Affected { acted_at: acted_at(kind, node, passed) };
-        if is_deleting(node) {
+        // The cache may not know yet that a Node which was let through is being deleted.
+        if is_deleting(node) || passed.deletion.is_some() {
             if counts(Kind::MassDeletion, node) && !ended(node) {
                 counted.deleting.push(affected(Kind::MassDeletion));
             }
@@ -223,16 +227,8 @@ impl Counted {
         let scope = provider.uid().unwrap_or_default();
         let hold = stored(provider).filter(|hold| hold.kind == kind);
         let affected = self.of(kind);
-        brake::decide(
-            kind,
-            &scope,
-            &limits(provider),
-            self.total,
-            affected,
-            hold.as_ref(),
-            approved(provider),
-            now,
-        )
+        let (hold, approved) = (hold.as_ref(), approved(provider));
+        Brake { kind, scope: &scope, limits: limits(provider), hold, approved }.decide(self.total, affected, now)
     }
 }
 
@@ -255,17 +251,16 @@ impl State {
         let mut verdicts = [verdict(Kind::MassDeletion), verdict(Kind::MassAbsence)];
         // First those that wait, among them the one shown already.
         verdicts.sort_by_key(|(kind, _)| (!waits(*kind), shown != Some(*kind)));
-        let Some((kind, verdict, hold)) =
-            verdicts.into_iter().find_map(|(kind, verdict)| verdict.hold.clone().map(|hold| (kind, verdict, hold)))
-        else {
-            return Self::default();
-        };
+        // A hold begins with somebody who waits; one that is shown stays until few enough are affected.
+        let holds = verdicts.into_iter().filter(|(kind, _)| waits(*kind) || shown == Some(*kind));
+        let mut holds = holds.filter_map(|(kind, verdict)| verdict.hold.clone().map(|hold| (kind, verdict, hold)));
+        let Some((kind, verdict, hold)) = holds.next() else { return Self::default() };
         let shown = provider::Hold {
             id: hold.id.clone(),
             reason: reason(kind).to_owned(),
             nodes: i64::try_from(verdict.affected).unwrap_or(i64::MAX),
         };
-        let held = (!verdict.go && waits(kind)).then(|| {
+        let stop = (!verdict.go && waits(kind)).then(|| {
             let name = provider.name_any();
             let window = &provider.spec.brake.window;
             let (happened, meant) = match kind {
@@ -279,7 +274,7 @@ impl State {
             );
             Held { reason: reason(kind), message }
         });
-        Self { hold: Some(shown), held }
+        Self { hold: Some(shown), held: stop }
     }
 }
 
@@ -317,7 +312,7 @@ fn limits(provider: &Provider) -> Limits {
     let brake = &provider.spec.brake;
     let of = |n: i64| u32::try_from(n.max(0)).unwrap_or(u32::MAX);
     // A window that does not parse was refused when the Provider was validated; until it is mended the default holds.
-    let window = cli::duration(&brake.window).unwrap_or(Duration::from_secs(600));
+    let window = cli::duration(&brake.window).unwrap_or(Duration::from_mins(10));
     Limits { minimum: of(brake.minimum), percent: of(brake.percent), window }
 }
 

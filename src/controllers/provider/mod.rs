@@ -22,7 +22,7 @@ use jiff::Timestamp;
 use kube::{Api, Client, ResourceExt};
 
 pub use self::brakes::{Brakes, Held};
-use self::plan::{Action, Facts, Observed};
+use self::plan::{Action, Observed};
 use super::access::{Attempt, Seen};
 use super::credential::Credentials;
 use super::orphans::Reports;
@@ -137,7 +137,8 @@ impl Reconciler for ProviderReconciler {
     type Object = Provider;
     type Status = ProviderStatus;
     type Observed = Observed;
-    type Facts = Facts;
+    /// Each step sees what the one before it did.
+    type Facts = ();
     type Action = Action;
 
     const NAME: &'static str = "provider";
@@ -155,15 +156,15 @@ impl Reconciler for ProviderReconciler {
         self.look(provider).await
     }
 
-    fn plan(&self, seen: &Observed, _: &Facts, now: Timestamp) -> Step<Action, ProviderStatus> {
+    fn plan(&self, seen: &Observed, (): &(), now: Timestamp) -> Step<Action, ProviderStatus> {
         plan::plan(seen, now)
     }
 
-    async fn apply(&self, seen: &Observed, _: &mut Facts, action: Action) -> Result<Option<ProviderStatus>, Fault> {
+    async fn apply(&self, seen: &Observed, (): &mut (), action: Action) -> Result<Option<ProviderStatus>, Fault> {
         self.act(seen, action).await
     }
 
-    fn report(&self, seen: &Observed, _: &Facts, outcome: &Outcome, now: Timestamp) -> ProviderStatus {
+    fn report(&self, seen: &Observed, (): &(), outcome: &Outcome, now: Timestamp) -> ProviderStatus {
         report::status(seen, outcome, now)
     }
 

@@ -64,9 +64,6 @@ pub enum Source {
     Unknown,
 }
 
-/// Nothing is learned in a pass that its next step does not see anyway.
-pub type Facts = ();
-
 /// What may be done.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Action {
@@ -124,7 +121,9 @@ fn forwards(seen: &Observed, now: Timestamp) -> ProviderStep {
         Source::Static { wanted: Ok(wanted), running } => {
             (running.as_ref() != Some(wanted)).then(|| Step::Do(Action::StartStatic(wanted.clone())))
         }
-        Source::Vms { credential, attempt, running, .. } => vms(seen, credential, attempt.as_ref(), running.as_ref(), now),
+        Source::Vms { credential, attempt, running, .. } => {
+            vms(seen, credential, attempt.as_ref(), running.as_ref(), now)
+        }
         Source::Unknown => {
             let message = "spec has none of the providers this version knows: set exactly one of `digitalocean` and \
                            `static`";
@@ -138,14 +137,13 @@ fn forwards(seen: &Observed, now: Timestamp) -> ProviderStep {
         return Step::Stop { reason: "InvalidBrake", message: format!("spec.brake.window: {error}") };
     }
     match (step, &seen.brakes.held) {
-        (Some(step @ Step::Stop { .. }), _) => step,
+        (Some(step @ Step::Stop { .. }), _) | (Some(step), None) => step,
         (_, Some(held)) => Step::Wait(Wait {
             reason: held.reason,
             message: held.message.clone(),
             after: seen.recheck,
             keep_ready: false,
         }),
-        (Some(step), None) => step,
         (None, None) => Step::Done,
     }
 }

@@ -43,7 +43,9 @@ pub fn notes(old: &ProviderStatus, new: &ProviderStatus) -> Vec<Note> {
         let ready = crate::api::condition::get(&new.conditions, crate::api::condition::READY);
         let message = match ready.filter(|ready| ready.reason == hold.reason) {
             Some(ready) => ready.message.clone(),
-            None => format!("the brake holds {} Nodes: approve with {}={}", hold.nodes, super::brakes::APPROVE, hold.id),
+            None => {
+                format!("the brake holds {} Nodes: approve with {}={}", hold.nodes, super::brakes::APPROVE, hold.id)
+            }
         };
         notes.push(Note::warning(hold.reason.clone(), message));
     }

@@ -125,7 +125,7 @@ pub fn of_environment(environment: &Environment) -> Option<Key> {
 #[must_use]
 pub fn of_claim(claim: &HostnameClaim, zones: &Cache<Zone>) -> Vec<Key> {
     let is_zones = claim.metadata.name.as_deref().is_some_and(|name| name.starts_with("rs--zone."));
-    let zones = is_zones.then(|| zones.all()).unwrap_or_default();
+    let zones = if is_zones { zones.all() } else { Vec::new() };
     zones.iter().filter(|zone| zone.spec.domain == claim.spec.fqdn).map(|zone| Key::of(&**zone)).collect()
 }
 

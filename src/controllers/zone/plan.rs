@@ -115,9 +115,7 @@ pub fn plan(seen: &Observed, facts: &Facts, now: Timestamp) -> ZoneStep {
         // Those who still use it need it working: what can be done is done, and only then waited.
         (Step::Do(action), _) => Step::Do(action),
         (Step::Record(status), _) => Step::Record(status),
-        (_, Some(message)) => {
-            Step::Wait(Wait { reason: "InUse", message, after: seen.recheck, keep_ready: false })
-        }
+        (_, Some(message)) => Step::Wait(Wait { reason: "InUse", message, after: seen.recheck, keep_ready: false }),
         (step, None) => step,
     }
 }
