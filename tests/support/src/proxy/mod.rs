@@ -47,7 +47,8 @@ impl ApiProxy {
         Self { journal, address, kubeconfig, accepting }
     }
 
-    /// A kubeconfig that leads through the proxy.
+    /// A kubeconfig that leads through the proxy. It serves kube's clients; those in Go, such as kubectl, send no token
+    /// over plain HTTP and are refused.
     #[must_use]
     pub fn kubeconfig(&self) -> PathBuf {
         self.kubeconfig.clone()
