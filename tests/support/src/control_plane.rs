@@ -49,7 +49,7 @@ impl ControlPlane {
         let (processes, line) = Supervised::start(
             &start,
             Command::new(&start).arg(programs()).arg(directory.path()),
-            Duration::from_secs(180),
+            Duration::from_mins(3),
         );
         let kubeconfig = line.strip_prefix("ready ").unwrap_or_else(|| panic!("unexpected: {line}")).into();
         Self { _processes: processes, directory: Arc::new(directory), kubeconfig }
@@ -117,10 +117,10 @@ impl ControlPlane {
         (text("/clusters/0/cluster/server"), text("/users/0/user/token"))
     }
 
-    /// A kubeconfig with the rights of a ServiceAccount, as a pod would have them; valid for one hour.
+    /// A kubeconfig with the rights of a `ServiceAccount`, as a pod would have them; valid for one hour.
     ///
     /// # Panics
-    /// If the ServiceAccount does not exist.
+    /// If the `ServiceAccount` does not exist.
     pub async fn service_account_kubeconfig(&self, namespace: &str, name: &str) -> PathBuf {
         let token = self
             .cluster()
