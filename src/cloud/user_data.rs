@@ -69,6 +69,12 @@ const FORMATS: [(&str, &str); 6] = [
     ("## template: jinja", "text/jinja2"),
 ];
 
+/// How a MIME message of the user's own begins.
+const MIME: [&str; 2] = ["MIME-Version:", "Content-Type: multipart/"];
+
+/// Stands for a part that brings its own headers.
+const NESTED: &str = "multipart";
+
 const KEY_TYPES: [&str; 7] = [
     "ssh-ed25519",
     "ssh-rsa",
@@ -133,8 +139,8 @@ fn check_key(key: &str) -> Result<(), ()> {
 }
 
 fn format_of(user: &str) -> Result<&'static str, UserDataError> {
-    if user.starts_with("MIME-Version:") || user.starts_with("Content-Type: multipart/") {
-        return Ok("message/rfc822");
+    if MIME.iter().any(|header| user.starts_with(header)) {
+        return Ok(NESTED);
     }
     let known = FORMATS.iter().find(|(prefix, _)| user.starts_with(prefix));
     known.map(|(_, kind)| *kind).ok_or_else(|| UserDataError::Unknown(beginning(user.trim_start())))
@@ -155,6 +161,10 @@ fn multipart(parts: &[(&str, &str)]) -> String {
     let boundary = format!("roadstead-{}", &HEXLOWER.encode(&hash.finalize())[..32]);
     let mut message = format!("MIME-Version: 1.0\nContent-Type: multipart/mixed; boundary=\"{boundary}\"\n\n");
     for (kind, text) in parts {
+        if *kind == NESTED {
+            let _ = write!(message, "--{boundary}\n{text}\n");
+            continue;
+        }
         let _ = write!(message, "--{boundary}\nContent-Type: {kind}; charset=\"utf-8\"\n");
         if *kind == "text/cloud-config" {
             message.push_str("Merge-Type: list(append)+dict(recurse_list)+str()\n");
@@ -240,6 +250,14 @@ mod tests {
             assert!(parts[1].0.contains(&format!("Content-Type: {kind};")), "{message}");
             assert_eq!(parts[1].1, user);
         }
+    }
+
+    #[test]
+    fn a_message_of_the_users_own_is_nested_with_its_headers() {
+        let user = "MIME-Version: 1.0\nContent-Type: multipart/mixed; boundary=\"z\"\n\n--z\n\n#!/bin/sh\n--z--\n";
+        let message = ok(&[KEY], Some(user)).unwrap();
+        let (head, body) = parts(&message).remove(1);
+        assert_eq!(format!("{}\n\n{body}", head.trim_start()), user);
     }
 
     #[test]

@@ -21,7 +21,7 @@ pub(super) const FRESH: Duration = Duration::from_mins(1);
 pub(super) struct Entry {
     wake: String,
     pub desired: Vec<Desired>,
-    /// Counts changes of the declaration, so that what was learned for an older one is not taken for this one.
+    /// Unique to this declaration, so that what was learned for an older one is not taken for this one.
     pub generation: u64,
     /// The order of first declaration: who came first gets the last free record of the quota.
     pub sequence: u64,
@@ -117,7 +117,7 @@ impl State {
         entry.wake.clone_from(&owner.wake);
         let same = entry.generation > 0 && entry.desired == desired;
         if !same {
-            entry.generation += 1;
+            entry.generation = self.sequence;
             entry.desired = desired;
             entry.declared_at = now;
             if !entry.dirty {

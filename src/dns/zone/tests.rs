@@ -100,7 +100,9 @@ impl Rig {
 
     /// Waits for the first listing to be over.
     async fn listed(&self) {
+        let deadline = Instant::now() + Duration::from_mins(1);
         while self.zone.health().listed_ago.is_none() {
+            assert!(Instant::now() < deadline, "the zone is never listed");
             tokio::time::sleep(Duration::from_millis(1)).await;
         }
         self.fake.calls();
@@ -288,6 +290,22 @@ async fn a_withdrawal_during_an_unknown_write_is_not_answered_from_memory() {
     let _ = rig.zone.declare(&owner(1), at(1, address(1)));
     tokio::time::sleep(Duration::from_millis(200)).await;
     assert!(!matches!(rig.zone.declare(&owner(1), vec![]), Declared::Applied(_)));
+    assert_eq!(rig.applied(1, &[]).await, []);
+    assert_eq!(rig.fake.shown(), Vec::<String>::new());
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_owner_forgotten_while_its_record_is_being_written_is_not_told_from_memory_that_it_has_none() {
+    let fake = Fake::new();
+    fake.inner().latency = Duration::from_millis(100);
+    let rig = rig_with(fake, |_| {});
+    rig.listed().await;
+    let _ = rig.zone.declare(&owner(1), at(1, address(1)));
+    while rig.fake.inner().batch_sizes.is_empty() {
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    rig.zone.forget(&owner(1).mark);
+    assert_eq!(rig.zone.declare(&owner(1), vec![]), Declared::Pending);
     assert_eq!(rig.applied(1, &[]).await, []);
     assert_eq!(rig.fake.shown(), Vec::<String>::new());
 }
