@@ -163,9 +163,9 @@ async fn nodes_that_are_gone_count_until_the_window_has_passed() {
     // They go; five others are deleted within the window, and again after it.
     let brakes = Brakes { nodes: Cache::of((5..10).map(deleted)), ..brakes };
     let second: Vec<_> = (5..10).map(deleted).collect();
-    brakes.state(&provider(), at(9)).await;
+    let _ = brakes.state(&provider(), at(9)).await;
     assert_eq!(let_through(&brakes, &provider(), &second, 9).await, 0);
-    brakes.state(&provider(), at(11)).await;
+    let _ = brakes.state(&provider(), at(11)).await;
     assert_eq!(let_through(&brakes, &provider(), &second, 11).await, 5);
 }
 
