@@ -24,6 +24,7 @@ use super::backoff;
 use super::cache::{Cached, Key};
 use super::events::{Events, Note};
 use super::fault::Fault;
+use super::seeded::{self, Seeded};
 use super::status::{self, Status};
 use crate::api::status::Journal;
 use crate::metrics::Metrics;
@@ -300,14 +301,13 @@ impl<R: Reconciler> Driver<R> {
                 Step::Do(action) => {
                     tracing::debug!(?action, "step");
                     match self.reconciler.apply(&observed, &mut facts, action).await {
-                        Ok(learned) => {
-                            let mut status = learned.unwrap_or_else(|| R::status(&object));
-                            if let Some(Some(journal)) = status.journal() {
-                                (journal.attempts, journal.not_before) = (None, None);
-                            }
+                        // The count of failures stays: a look that succeeds is no success of the step it prepares, and
+                        // would reset the back-off before each try. The kind ends it where the step has succeeded.
+                        Ok(Some(status)) => {
                             object = self.write(&object, &status).await?;
                             continue;
                         }
+                        Ok(None) => continue,
                         Err(Fault::Conflict) => return Err(Fault::Conflict),
                         Err(fault) => self.fault(fault),
                     }
@@ -320,6 +320,10 @@ impl<R: Reconciler> Driver<R> {
                 }
                 Step::Stop { reason, message } => Ended::plain(Outcome::Stopped { reason, message }, self.recheck()),
             };
+            let deleting = object.meta().deletion_timestamp.is_some();
+            if deleting && !outcome.failed && seeded::is(Seeded::FinalizerOnSuccess) {
+                self.set_finalizer(&object, false).await?;
+            }
             return self.report(&object, &observed, &facts, outcome, Timestamp::now()).await;
         }
         Err(Fault::terminal("Internal", "the plan did not come to an end"))

@@ -20,6 +20,7 @@ use crate::dns::propagation::Confirmation;
 use crate::dns::{Checked, Declared, Desired, Refusal};
 use crate::runtime::claims::{Reservation, Standing};
 use crate::runtime::driver::{Outcome, Step, Wait};
+use crate::runtime::seeded::{self, Seeded};
 
 /// How often a VM without an address is looked at.
 const BOOTING: Duration = Duration::from_secs(5);
@@ -176,12 +177,15 @@ fn create(
         return step;
     }
     let journal = seen.status.journal.clone().unwrap_or_default();
-    if facts.intended {
+    if facts.intended || seeded::is(Seeded::NoIntent) {
         return Step::Do(Action::CreateVm(wanted));
     }
     let Some(started) = journal.started_at.filter(|_| journal.intent.as_deref() == Some("CreateVM")) else {
         return Step::Do(Action::IntendCreate(wanted));
     };
+    if seeded::is(Seeded::NoSecondLook) {
+        return Step::Do(Action::IntendCreate(wanted));
+    }
     let settled = elapsed(started.0, now) >= seen.settle;
     match &facts.looked {
         None => Step::Do(Action::LookByMark),
