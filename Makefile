@@ -3,7 +3,7 @@ SHELL := bash
 .DEFAULT_GOAL := help
 stage := hack/stage.sh
 
-.PHONY: help demo test test-crash test-live bench bench-large lint fmt-check clippy doc deny drift crds fmt clean controlplane
+.PHONY: help demo test test-crash test-live bench bench-large lint fmt-check clippy doc deny drift crds manifests fmt clean controlplane
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -51,6 +51,10 @@ drift:
 
 crds: ## write crds/ from the Rust types
 	cargo run --quiet -- crd --dir crds
+
+manifests: ## render the chart's copy of crds/, and deploy/kubernetes, from crds/ and the chart
+	@tests/tools/helm/build.sh
+	charts/render.sh
 
 fmt: ## format the Rust code
 	cargo fmt --all

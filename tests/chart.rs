@@ -1,5 +1,6 @@
 //! The chart: what its values admit, what it renders, what the API server makes of it, and what the operator's
-//! ServiceAccount may and may not do.
+//! service account may and may not do.
+#![allow(clippy::expect_used, clippy::panic, clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
@@ -146,8 +147,8 @@ fn every_setting_reaches_the_operator_as_the_argument_it_stands_for() {
     let settings = parsed(container);
     assert_eq!(settings.cluster_id.map(|id| id.as_str().to_owned()).as_deref(), Some("prod1"));
     assert_eq!(settings.resolvers, ["9.9.9.9:53".parse().unwrap(), "127.0.0.1:5353".parse().unwrap()]);
-    assert_eq!(settings.resync, Duration::from_secs(7 * 60));
-    assert_eq!(settings.orphan_interval, Duration::from_secs(11 * 60));
+    assert_eq!(settings.resync, Duration::from_mins(7));
+    assert_eq!(settings.orphan_interval, Duration::from_mins(11));
     assert_eq!(settings.settle_time, Duration::from_secs(13));
     assert_eq!(settings.concurrency, 17);
     assert!(settings.read_only);
@@ -351,9 +352,9 @@ fn the_service_account_can_do_what_is_needed_and_no_more(kubectl: &Kubectl) {
         let subresource = format!("--subresource={subresource}");
         args.extend([what, &subresource, &account]);
         if namespace.is_empty() {
-            args.push("-A")
+            args.push("-A");
         } else {
-            args.extend(["-n", namespace])
+            args.extend(["-n", namespace]);
         }
         // `no` is an exit status of 1, with nothing but warnings on the other stream.
         kubectl.run(&args).is_ok_and(|answer| answer.trim() == "yes")

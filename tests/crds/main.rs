@@ -1,5 +1,6 @@
 //! The definitions against a real API server: what it admits, what it refuses and in which words, what it fills in, and
 //! what `kubectl explain` and `kubectl get` make of them.
+#![allow(clippy::expect_used, clippy::panic, clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use std::collections::BTreeMap;
 
@@ -83,6 +84,7 @@ async fn the_api_server_admits_and_refuses_what_the_definitions_say() {
     refusals::what_cannot_change_is_refused_when_changed_added_and_removed(&kubectl);
     defaults_are_filled_in_and_a_new_status_says_that_nobody_looked_yet(&kubectl);
     the_examples_apply_in_one_go_and_decode(&kubectl);
+    the_readmes_manifests_are_admitted(&kubectl);
     kubectl_knows_short_names_the_category_and_the_columns(&kubectl);
 }
 
@@ -158,6 +160,21 @@ fn the_examples_apply_in_one_go_and_decode(kubectl: &Kubectl) {
     }
     // Whoever holds the operator's Secrets finds them under the names the examples refer to.
     assert_eq!(zones[0].spec.cloudflare.token_secret_ref.name, "cloudflare");
+}
+
+/// After the examples, which bring the namespace.
+fn the_readmes_manifests_are_admitted(kubectl: &Kubectl) {
+    let readme = std::fs::read_to_string(format!("{}/README.md", env!("CARGO_MANIFEST_DIR"))).unwrap();
+    let blocks: Vec<&str> = readme.split("```yaml\n").skip(1).filter_map(|rest| rest.split("```").next()).collect();
+    assert_eq!(blocks.len(), 4, "one block of manifests for each kind that people write");
+    for block in blocks {
+        kubectl.feed(&["create", "--dry-run=server", "-f", "-"], &renamed(block)).unwrap();
+    }
+}
+
+/// Under names that the examples do not have.
+fn renamed(manifests: &str) -> String {
+    manifests.replace("metadata: {name: ", "metadata: {name: readme-")
 }
 
 /// Every object of the kind, as the operator would read it.

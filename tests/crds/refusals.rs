@@ -14,6 +14,7 @@ fn causes(text: &str) -> Vec<String> {
     causes.filter(|line| !line.is_empty() && !line.contains("some validation rules were not checked")).collect()
 }
 
+#[expect(clippy::too_many_lines, reason = "a table")]
 pub fn refusals_say_what_would_be_right(kubectl: &Kubectl) {
     let long = |n: usize| "a".repeat(n);
     let duration = |field: &str, value: &str| {

@@ -1,5 +1,7 @@
 //! One valid sample of each kind, and how a test changes it.
 
+#![expect(clippy::needless_pass_by_value, reason = "callers hand over literals")]
+
 use serde_json::{Value, json};
 
 pub fn object(kind: &str, name: &str, spec: Value) -> Value {

@@ -11,8 +11,14 @@ child=$!
 echo "$child"
 { while read -r signal; do kill "-$signal" "$child"; done; kill -KILL "$child"; } <&3 >/dev/null 2>&1 &
 watcher=$!
+# The shell would report the death of what it was told to kill.
+exec 2>/dev/null
 # A signal meant for the whole terminal (Ctrl-C) must not end the watcher's parent before the program.
 trap : INT TERM HUP
-while kill -0 "$child" 2>/dev/null; do wait "$child"; status=$?; done
+while :; do
+  wait "$child"
+  status=$?
+  kill -0 "$child" 2>/dev/null || break
+done
 kill "$watcher" 2>/dev/null
-exit "${status:-0}"
+exit "$status"

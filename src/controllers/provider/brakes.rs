@@ -192,7 +192,8 @@ fn count(nodes: &[Arc<Node>], provider: &str, ended: impl Fn(&Node) -> bool, rel
         present.insert(uid);
         let passed = released.get(uid).copied().unwrap_or_default();
         let affected = |kind| Affected { acted_at: acted_at(kind, node, passed) };
-        if is_deleting(node) {
+        // The cache may not know yet that a Node which was let through is being deleted.
+        if is_deleting(node) || passed.deletion.is_some() {
             if counts(Kind::MassDeletion, node) && !ended(node) {
                 counted.deleting.push(affected(Kind::MassDeletion));
             }

@@ -13,7 +13,7 @@ fn at(second: i64) -> Timestamp {
 }
 
 fn account(id: &str) -> Account {
-    Account { id: id.into(), droplet_limit: 25 }
+    Account { id: id.into(), droplet_limit: Some(25) }
 }
 
 fn attempt(version: &str, result: Result<Account, OutsideError>) -> Option<Attempt<Account>> {

@@ -31,7 +31,8 @@ struct Panel {
 /// |---|---|
 /// | `GET`, `DELETE /sim/journal` | all requests, `?since=` a number; forget them |
 /// | `GET`, `POST`, `DELETE /sim/faults` | [`Fault`] |
-/// | `GET /sim/holds`, `POST /sim/holds/{id}/release` | `{"outcome": "commit" \| "commit_and_cut" \| "drop" \| {"commit_late": ms}}` |
+/// | `GET /sim/holds`, `POST /sim/holds/{id}/release` | `{"outcome": "commit" \| "commit_and_cut" \| "drop" \| {"commit_late": ms}}`; answers `{"committed", "status"}` once done |
+/// | `GET /sim/clock` | `{"now": "…"}` |
 /// | `POST /sim/clock/advance` | `{"seconds": 60}` |
 /// | `PUT /sim/latency` | `{"ms": 50}` |
 /// | `GET`, `PUT /sim/dns` | [`Weather`] |
@@ -42,6 +43,7 @@ pub(crate) fn router(clock: Clock, gate: Arc<Gate>, cloudflare: Arc<cloudflare::
         .route("/sim/faults", get(faults).post(add_fault).delete(clear_faults))
         .route("/sim/holds", get(holds))
         .route("/sim/holds/{id}/release", post(release))
+        .route("/sim/clock", get(time))
         .route("/sim/clock/advance", post(advance))
         .route("/sim/latency", put(latency))
         .route("/sim/dns", get(weather).put(set_weather))
@@ -98,8 +100,15 @@ async fn holds(Extract(panel): Extract<Panel>) -> Response {
     Json(panel.gate.faults.held()).into_response()
 }
 
-async fn release(Extract(panel): Extract<Panel>, Path(id): Path<u64>, Json(body): Json<Outcome>) -> StatusCode {
-    if panel.gate.faults.release(id, body.outcome) { StatusCode::NO_CONTENT } else { StatusCode::NOT_FOUND }
+async fn release(Extract(panel): Extract<Panel>, Path(id): Path<u64>, Json(body): Json<Outcome>) -> Response {
+    match panel.gate.faults.settle(id, body.outcome).await {
+        Some(released) => Json(released).into_response(),
+        None => StatusCode::NOT_FOUND.into_response(),
+    }
+}
+
+async fn time(Extract(panel): Extract<Panel>) -> Json<Value> {
+    Json(json!({"now": panel.clock.now()}))
 }
 
 async fn advance(Extract(panel): Extract<Panel>, Json(body): Json<Seconds>) -> StatusCode {

@@ -3,9 +3,10 @@
 use std::collections::BTreeMap;
 use std::sync::{Mutex, PoisonError};
 
+use jiff::SignedDuration;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
-use tokio::sync::oneshot;
+use tokio::sync::{oneshot, watch};
 
 /// One fault: the requests it is about and what happens to them.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -70,9 +71,42 @@ pub enum Action {
     },
     /// Never answered, never taken up.
     Hang,
-    /// Held until it is released.
+    /// Held until it is released, whether or not its client waits that long.
     Hold,
+    /// Taken up, but answered with this status, in the cloud's own envelope.
+    StatusAfter {
+        /// HTTP status.
+        status: u16,
+    },
+    /// Refused in the cloud's own envelope, with this code.
+    Refusal {
+        /// HTTP status.
+        status: u16,
+        /// A number at Cloudflare, an id at `DigitalOcean`.
+        code: Value,
+        /// The error's message.
+        message: String,
+    },
+    /// Listings leave out what was made in the last so many milliseconds. Cloudflare only; `DigitalOcean` has a setting
+    /// of its own.
+    ListingLag {
+        /// Milliseconds of simulated time.
+        ms: u64,
+    },
+    /// This page of a listing answers 500; other pages do not match.
+    PartialPage {
+        /// Its number, from 1.
+        page: u64,
+    },
+    /// Refused as if the token had been revoked.
+    TokenRevoked,
+    /// Refused as if no further record, or droplet, were allowed.
+    Quota,
 }
+
+/// Marks a request whose listing leaves out what is younger.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct ListingLag(pub(crate) SignedDuration);
 
 /// What becomes of a held request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -93,6 +127,8 @@ pub enum Release {
 pub struct Held {
     /// For the release.
     pub id: u64,
+    /// Its number in the journal.
+    pub seq: u64,
     /// Its cloud.
     pub cloud: &'static str,
     /// Its method.
@@ -101,20 +137,36 @@ pub struct Held {
     pub path: String,
 }
 
+/// What came of a release. A late commit has not happened yet when its release is answered.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Released {
+    /// Whether the cloud took the request up, and it succeeded there.
+    pub committed: bool,
+    /// The status the cloud answered, if it took the request up.
+    pub status: Option<u16>,
+}
+
+/// What was decided about a held request, and whom to tell what came of it.
+pub(crate) type Decision = (Release, oneshot::Sender<Released>);
+
 #[derive(Debug, Default)]
 struct Inner {
     faults: Vec<(Fault, u64)>,
-    holds: BTreeMap<u64, (Held, oneshot::Sender<Release>)>,
+    holds: BTreeMap<u64, (Held, oneshot::Sender<Decision>)>,
     next: u64,
 }
 
 /// All faults in force, and all requests that are held.
 #[derive(Debug, Default)]
-pub struct Faults(Mutex<Inner>);
+pub struct Faults {
+    inner: Mutex<Inner>,
+    /// How many requests are held.
+    held: watch::Sender<usize>,
+}
 
 impl Faults {
     fn inner(&self) -> std::sync::MutexGuard<'_, Inner> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Adds a fault; matches are counted from now on.
@@ -139,10 +191,31 @@ impl Faults {
         self.inner().holds.values().map(|(held, _)| held.clone()).collect()
     }
 
-    /// Releases a held request; false if there is none of this id.
+    /// Waits until at least `number` requests are held.
+    pub async fn holding(&self, number: usize) {
+        // It fails only without a sender, and `self` is one.
+        let _ = self.held.subscribe().wait_for(|held| *held >= number).await;
+    }
+
+    /// Releases a held request; false if there is none of this id. Does not wait until the cloud has taken it up.
     pub fn release(&self, id: u64, release: Release) -> bool {
-        let found = self.inner().holds.remove(&id);
-        found.is_some_and(|(_, sender)| sender.send(release).is_ok())
+        self.decide(id, release).is_some()
+    }
+
+    /// Releases a held request and waits until the cloud has taken it up, or it is dropped; `None` if there is none of
+    /// this id.
+    pub async fn settle(&self, id: u64, release: Release) -> Option<Released> {
+        let reported = self.decide(id, release)?;
+        Some(reported.await.unwrap_or_default())
+    }
+
+    fn decide(&self, id: u64, release: Release) -> Option<oneshot::Receiver<Released>> {
+        let mut inner = self.inner();
+        let (_, decide) = inner.holds.remove(&id)?;
+        self.held.send_replace(inner.holds.len());
+        let (report, reported) = oneshot::channel();
+        decide.send((release, report)).ok()?;
+        Some(reported)
     }
 
     /// What happens to this request: the first fault that applies. Every fault that matches counts it.
@@ -161,24 +234,37 @@ impl Faults {
         struck
     }
 
-    pub(crate) fn hold(&self, cloud: &'static str, method: &str, path: &str) -> oneshot::Receiver<Release> {
+    pub(crate) fn hold(&self, seq: u64, cloud: &'static str, method: &str, path: &str) -> oneshot::Receiver<Decision> {
         let (sender, receiver) = oneshot::channel();
         let mut inner = self.inner();
         inner.next += 1;
-        let held = Held { id: inner.next, cloud, method: method.to_owned(), path: path.to_owned() };
+        let held = Held { id: inner.next, seq, cloud, method: method.to_owned(), path: path.to_owned() };
         let id = inner.next;
         inner.holds.insert(id, (held, sender));
+        self.held.send_replace(inner.holds.len());
         receiver
     }
+}
+
+/// Whether a request of this method changes anything.
+pub(crate) fn is_write(method: &str) -> bool {
+    !matches!(method, "GET" | "HEAD")
 }
 
 fn matches(fault: &Fault, cloud: &str, method: &str, path: &str) -> bool {
     let method_fits = match fault.method.as_deref() {
         None => true,
-        Some("WRITE") => method != "GET",
+        Some("WRITE") => is_write(method),
         Some(wanted) => wanted == method,
     };
+    let page_fits = match fault.action {
+        Action::PartialPage { page } => {
+            path.split_once('?').is_some_and(|(_, query)| query.split('&').any(|pair| pair == format!("page={page}")))
+        }
+        _ => true,
+    };
     method_fits
+        && page_fits
         && fault.cloud.as_deref().is_none_or(|wanted| wanted == cloud)
         && fault.path.as_deref().is_none_or(|glob| fits(glob, path))
 }

@@ -6,20 +6,23 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use axum::Router;
-use axum::body::Body;
+use axum::body::{Body, Bytes};
 use axum::extract::Request;
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
+use http::request::Parts;
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use hyper_util::server::conn::auto;
-use serde_json::{Value, json};
+use jiff::SignedDuration;
+use serde_json::Value;
 use tokio::net::TcpListener;
 use tokio::task::JoinSet;
 use tower::ServiceExt;
 
 use crate::clock::Clock;
-use crate::faults::{Action, Faults, Release};
+use crate::faults::{Action, Faults, ListingLag, Release, Released};
 use crate::journal::{Entry, Journal};
+use crate::refusal::{self, Refusal};
 
 /// The largest body a cloud reads.
 const LARGEST_BODY: usize = 16 << 20;
@@ -71,63 +74,109 @@ impl Gate {
             body: serde_json::from_slice(&body).ok(),
             status: 0,
             committed: false,
+            commit_order: None,
         });
         let latency = self.latency_ms.load(Ordering::Relaxed);
         if latency > 0 {
             tokio::time::sleep(Duration::from_millis(latency)).await;
         }
-        let take_up = {
-            let (gate, body) = (self.clone(), body);
-            move || async move {
-                let request = Request::from_parts(parts, Body::from(body));
-                let response = match router.oneshot(request).await {
-                    Ok(response) => response,
-                    Err(never) => match never {},
-                };
-                gate.journal.end(seq, response.status().as_u16(), true);
-                response
-            }
-        };
-        match self.faults.strike(cloud, &method, &path) {
-            None => take_up().await,
+        let action = self.faults.strike(cloud, &method, &path);
+        Visit { gate: self, router, cloud, method, path, seq, parts, body }.run(action).await
+    }
+}
+
+/// One request on its way through the gate.
+struct Visit {
+    gate: Arc<Gate>,
+    router: Router,
+    cloud: &'static str,
+    method: String,
+    path: String,
+    seq: u64,
+    parts: Parts,
+    body: Bytes,
+}
+
+impl Visit {
+    async fn run(mut self, action: Option<Action>) -> Response {
+        let cloud = self.cloud;
+        match action {
+            None => self.take_up().await,
             Some(Action::Latency { ms }) => {
                 tokio::time::sleep(Duration::from_millis(ms)).await;
-                take_up().await
+                self.take_up().await
+            }
+            Some(Action::ListingLag { ms }) => {
+                let lag = SignedDuration::from_millis(i64::try_from(ms).unwrap_or(i64::MAX));
+                self.parts.extensions.insert(ListingLag(lag));
+                self.take_up().await
             }
             Some(Action::Status { status, body, retry_after }) => {
-                self.journal.end(seq, status, false);
-                refusal(cloud, status, body, retry_after)
+                self.refuse(Refusal { body, retry_after, ..Refusal::of(status) })
             }
+            Some(Action::Refusal { status, code, message }) => {
+                self.refuse(Refusal { code: Some(code), message: Some(message), ..Refusal::of(status) })
+            }
+            Some(Action::StatusAfter { status }) => {
+                self.take_up().await;
+                Refusal::of(status).answer(cloud)
+            }
+            Some(Action::PartialPage { .. }) => self.refuse(Refusal::of(500)),
+            Some(Action::TokenRevoked) => self.refuse(refusal::revoked(cloud)),
+            Some(Action::Quota) => self.refuse(refusal::quota(cloud)),
             Some(Action::CutBefore) => cut(),
             Some(Action::CutAfter) => {
-                take_up().await;
+                self.take_up().await;
                 cut()
             }
-            Some(Action::CommitLate { ms }) => {
-                tokio::spawn(async move {
-                    tokio::time::sleep(Duration::from_millis(ms)).await;
-                    take_up().await;
-                });
-                cut()
-            }
-            Some(Action::Partial { keep }) => partial(take_up().await, keep).await,
+            Some(Action::CommitLate { ms }) => self.take_up_later(ms),
+            Some(Action::Partial { keep }) => partial(self.take_up().await, keep).await,
             Some(Action::Hang) => std::future::pending().await,
-            Some(Action::Hold) => match self.faults.hold(cloud, &method, &path).await {
-                Ok(Release::Commit) => take_up().await,
-                Ok(Release::CommitAndCut) => {
-                    take_up().await;
-                    cut()
-                }
-                Ok(Release::CommitLate(ms)) => {
-                    tokio::spawn(async move {
-                        tokio::time::sleep(Duration::from_millis(ms)).await;
-                        take_up().await;
-                    });
-                    cut()
-                }
-                Ok(Release::Drop) | Err(_) => cut(),
-            },
+            Some(Action::Hold) => self.hold().await,
         }
+    }
+
+    async fn hold(self) -> Response {
+        let decided = self.gate.faults.hold(self.seq, self.cloud, &self.method, &self.path);
+        let Ok((release, report)) = decided.await else { return cut() };
+        let (response, released) = match release {
+            Release::Commit | Release::CommitAndCut => {
+                let response = self.take_up().await;
+                let status = response.status();
+                let released = Released { committed: status.is_success(), status: Some(status.as_u16()) };
+                (if release == Release::Commit { response } else { cut() }, released)
+            }
+            Release::CommitLate(ms) => (self.take_up_later(ms), Released::default()),
+            Release::Drop => (cut(), Released::default()),
+        };
+        // Whoever released it may not wait for this.
+        let _ = report.send(released);
+        response
+    }
+
+    /// Lets the cloud handle the request, and journals what it did.
+    async fn take_up(self) -> Response {
+        let request = Request::from_parts(self.parts, Body::from(self.body));
+        let response = match self.router.oneshot(request).await {
+            Ok(response) => response,
+            Err(never) => match never {},
+        };
+        let status = response.status();
+        self.gate.journal.end(self.seq, status.as_u16(), status.is_success());
+        response
+    }
+
+    fn take_up_later(self, ms: u64) -> Response {
+        tokio::spawn(async move {
+            tokio::time::sleep(Duration::from_millis(ms)).await;
+            self.take_up().await
+        });
+        cut()
+    }
+
+    fn refuse(&self, refusal: Refusal) -> Response {
+        self.gate.journal.end(self.seq, refusal.status, false);
+        refusal.answer(self.cloud)
     }
 }
 
@@ -137,23 +186,6 @@ fn credential(headers: &HeaderMap) -> String {
     let mut hasher = DefaultHasher::new();
     value.as_bytes().hash(&mut hasher);
     format!("{:08x}", hasher.finish() & 0xffff_ffff)
-}
-
-/// A scripted refusal in the cloud's own envelope.
-fn refusal(cloud: &str, status: u16, body: Option<Value>, retry_after: Option<u64>) -> Response {
-    let message = "scripted fault";
-    let body = body.unwrap_or_else(|| match cloud {
-        "cloudflare" => json!({
-            "success": false, "errors": [{"code": 10001, "message": message}], "messages": [], "result": null,
-        }),
-        _ => json!({"id": "server_error", "message": message, "request_id": "00000000-0000-0000-0000-000000000000"}),
-    });
-    let status = StatusCode::from_u16(status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
-    let mut response = (status, axum::Json(body)).into_response();
-    if let Some(seconds) = retry_after {
-        response.headers_mut().insert(header::RETRY_AFTER, seconds.into());
-    }
-    response
 }
 
 /// The answer with its list cut short: `result` at Cloudflare, elsewhere the one array there is.

@@ -9,6 +9,7 @@ pub mod dns;
 pub mod faults;
 pub mod gate;
 pub mod journal;
+mod refusal;
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;

@@ -28,7 +28,7 @@ impl ControlPlane {
     /// Starts a control plane of the caller's own, building its programs first where they are missing (minutes).
     ///
     /// # Panics
-    /// If it is not ready within 120 s; what the programs said last is on standard error.
+    /// If it is not ready within 180 s; what the programs said last is on standard error.
     pub async fn start() -> Self {
         tokio::task::spawn_blocking(Self::start_blocking).await.expect("the control plane starts")
     }
@@ -49,7 +49,7 @@ impl ControlPlane {
         let (processes, line) = Supervised::start(
             &start,
             Command::new(&start).arg(programs()).arg(directory.path().join("controlplane")),
-            Duration::from_secs(120),
+            Duration::from_secs(180),
         );
         let kubeconfig = line.strip_prefix("ready ").unwrap_or_else(|| panic!("unexpected: {line}")).into();
         Self { _processes: processes, directory: Arc::new(directory), kubeconfig }

@@ -397,7 +397,16 @@ fn publish(
     }
     if !is_confirmed(seen, facts) {
         if let Some(step) = confirm(seen, facts, zone, wanted, now) {
-            return step;
+            // Resolvers may lag as long as they like: who still points at a replaced VM does so for one TTL.
+            let moved = facts.authority == Some(Confirmation::Confirmed);
+            let retired = retire(seen, facts, now).filter(|_| moved && matches!(step, Step::Wait(_)));
+            return match (retired, step) {
+                (Some(Step::Wait(retiring)), Step::Wait(late)) if retiring.after < late.after => {
+                    Step::Wait(Wait { after: retiring.after, ..late })
+                }
+                (Some(Step::Wait(_)) | None, step) => step,
+                (Some(retired), _) => retired,
+            };
         }
     }
     if let Some(step) = retire(seen, facts, now) {

@@ -28,6 +28,7 @@ type Sim = Extract<Arc<State>>;
 /// | `PATCH`, `DELETE /records/{id}` | [`RecordEdit`] edits by hand |
 /// | `POST /tokens` | [`TokenSpec`]: adds, or replaces the one of that value |
 /// | `DELETE /tokens/{value}` | revokes |
+/// | `PUT /tokens/{value}/zones` | `{"zones": ["example.com"]}`: all it may see; `null` for all of its account |
 /// | `PUT /limits` | requests and seconds of the window |
 pub fn control_router(state: Arc<State>) -> Router {
     Router::new()
@@ -39,6 +40,7 @@ pub fn control_router(state: Arc<State>) -> Router {
         .route("/records/{id}", axum::routing::patch(edit_record).delete(remove_record))
         .route("/tokens", post(put_token))
         .route("/tokens/{value}", delete(revoke_token))
+        .route("/tokens/{value}/zones", put(confine_token))
         .route("/limits", put(set_limits))
         .with_state(state)
 }
@@ -101,6 +103,16 @@ async fn put_token(Extract(sim): Sim, Json(spec): Json<TokenSpec>) -> StatusCode
 
 async fn revoke_token(Extract(sim): Sim, Path(value): Path<String>) -> StatusCode {
     sim.revoke_token(&value);
+    StatusCode::NO_CONTENT
+}
+
+#[derive(Deserialize)]
+struct Zones {
+    zones: Option<Vec<String>>,
+}
+
+async fn confine_token(Extract(sim): Sim, Path(value): Path<String>, Json(body): Json<Zones>) -> StatusCode {
+    sim.confine_token(&value, body.zones);
     StatusCode::NO_CONTENT
 }
 

@@ -4,6 +4,7 @@
 
 mod batch;
 mod control;
+mod history;
 mod limits;
 mod records;
 mod routes;

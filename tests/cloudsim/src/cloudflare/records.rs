@@ -22,8 +22,8 @@ pub(super) fn quota() -> Refusal {
     Refusal::new(400, 81_045, "Record quota exceeded.")
 }
 
-/// A page of the records that fit the query.
-pub(super) fn list(zone: &Zone, query: &HashMap<String, String>) -> Result<(Value, Value), Refusal> {
+/// A page of the records that fit the query and were made at `newest` or before.
+pub(super) fn list(zone: &Zone, query: &HashMap<String, String>, newest: Timestamp) -> Result<(Value, Value), Refusal> {
     let number = |key: &str, default: usize, most: usize| match query.get(key) {
         None => Ok(default),
         Some(text) => text
@@ -36,9 +36,10 @@ pub(super) fn list(zone: &Zone, query: &HashMap<String, String>) -> Result<(Valu
     let any = query.get("match").is_some_and(|m| m == "any");
     let exact = query.get("name.exact").or_else(|| query.get("name"));
     let mut found: Vec<&RecordInfo> = match exact.filter(|_| !any) {
-        Some(name) => zone.named(&name.to_ascii_lowercase()).filter(|r| fits(r, query, any)).collect(),
+        Some(name) => zone.named(&plain_name(name)).filter(|r| fits(r, query, any)).collect(),
         None => zone.records.values().filter(|r| fits(r, query, any)).collect(),
     };
+    found.retain(|record| record.created_on <= newest);
     if query.get("order").is_some_and(|order| order == "name") {
         found.sort_by(|a, b| a.name.cmp(&b.name));
     }
@@ -51,19 +52,28 @@ pub(super) fn list(zone: &Zone, query: &HashMap<String, String>) -> Result<(Valu
     Ok((Value::from(shown), info))
 }
 
+/// A name as it is stored: lower case, Punycode.
+fn plain_name(name: &str) -> String {
+    idna::domain_to_ascii(name).unwrap_or_else(|_| name.to_ascii_lowercase())
+}
+
 fn fits(record: &RecordInfo, query: &HashMap<String, String>, any: bool) -> bool {
     let comment = record.comment.as_deref().unwrap_or_default().to_ascii_lowercase();
     let tests = query.iter().filter_map(|(key, wanted)| {
         let lower = wanted.to_ascii_lowercase();
         Some(match key.as_str() {
-            "name" | "name.exact" => record.name == lower,
+            "name" | "name.exact" => record.name == plain_name(wanted),
             "name.startswith" => record.name.starts_with(&lower),
             "name.endswith" => record.name.ends_with(&lower),
             "name.contains" => record.name.contains(&lower),
             "type" => record.kind.eq_ignore_ascii_case(wanted),
             "content" | "content.exact" => record.content == *wanted,
+            "content.startswith" => record.content.starts_with(wanted),
+            "content.endswith" => record.content.ends_with(wanted),
+            "content.contains" => record.content.contains(wanted),
             "comment" | "comment.exact" => comment == lower,
             "comment.startswith" => comment.starts_with(&lower),
+            "comment.endswith" => comment.ends_with(&lower),
             "comment.contains" => comment.contains(&lower),
             "comment.present" => record.comment.is_some(),
             "comment.absent" => record.comment.is_none(),

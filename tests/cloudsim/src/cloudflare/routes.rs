@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use axum::Router;
 use axum::body::Bytes;
-use axum::extract::{Path, Query, State as Extract};
+use axum::extract::{Extension, Path, Query, State as Extract};
 use axum::http::{HeaderMap, header};
 use axum::response::Response;
 use axum::routing::{get, post};
@@ -17,6 +17,7 @@ use super::batch::{self, Batch};
 use super::rules::{Draft, Refusal};
 use super::state::{State, TokenSpec, World, id_of};
 use super::{records, view};
+use crate::faults::ListingLag;
 
 type Sim = Extract<Arc<State>>;
 type Params = Query<HashMap<String, String>>;
@@ -60,12 +61,18 @@ fn answer(
     let Some(token) = world.tokens.get(value).cloned() else {
         // A value that could be no token is a bad request, an unknown one is not authenticated.
         let refusal = match value {
+            "" if headers.contains_key(header::AUTHORIZATION) => Refusal::malformed_header(),
             "" => Refusal::new(400, 9106, "Missing X-Auth-Key, X-Auth-Email or Authorization headers"),
             _ => Refusal::new(401, 1000, "Invalid API Token"),
         };
         return view::failure(&refusal);
     };
-    let user = token.user.clone().unwrap_or_else(|| format!("user of {}", token.account));
+    // A token that an account owns has a limit of its own.
+    let user = match (&token.user, token.account_owned) {
+        (Some(user), _) => user.clone(),
+        (None, true) => format!("token {}", token.value),
+        (None, false) => format!("user of {}", token.account),
+    };
     let limits = world.limits;
     let quota = world.used.entry(user).or_default().count(limits, now);
     let result = if quota.blocked {
@@ -135,7 +142,7 @@ async fn accounts(Extract(sim): Sim, headers: HeaderMap) -> Response {
 async fn zones(Extract(sim): Sim, Query(query): Params, headers: HeaderMap) -> Response {
     answer(&sim, &headers, Demand::Permission("zone:read"), |world, token, _| {
         let wanted = query.get("name");
-        let seen = world.zones.values().filter(|zone| zone.spec.account == token.account);
+        let seen = world.zones.values().filter(|zone| world.sees(token, zone));
         let all: Vec<Value> = seen
             .filter(|zone| wanted.is_none_or(|name| *name == zone.spec.name))
             .map(|zone| view::zone(world, zone))
@@ -164,7 +171,7 @@ fn in_zone(
     act: impl FnOnce(&mut World, Timestamp) -> Answer,
 ) -> Response {
     answer(sim, headers, Demand::Permission(permission), |world, token, now| {
-        if world.zones.get(zone).is_none_or(|zone| zone.spec.account != token.account) {
+        if !world.zones.get(zone).is_some_and(|zone| world.sees(token, zone)) {
             return Err(records::no_zone());
         }
         act(world, now)
@@ -185,10 +192,17 @@ async fn zone(Extract(sim): Sim, Path(zone): Path<String>, headers: HeaderMap) -
     })
 }
 
-async fn list(Extract(sim): Sim, Path(zone): Path<String>, Query(query): Params, headers: HeaderMap) -> Response {
-    in_zone(&sim, &zone, &headers, "dns:read", |world, _| {
+async fn list(
+    Extract(sim): Sim,
+    Path(zone): Path<String>,
+    Query(query): Params,
+    lag: Option<Extension<ListingLag>>,
+    headers: HeaderMap,
+) -> Response {
+    in_zone(&sim, &zone, &headers, "dns:read", |world, now| {
         let zone = world.zones.get(&zone).ok_or_else(records::no_zone)?;
-        records::list(zone, &query).map(|(shown, info)| (shown, Some(info)))
+        let newest = lag.map_or(Timestamp::MAX, |Extension(ListingLag(lag))| now.saturating_sub(lag).unwrap_or(now));
+        records::list(zone, &query, newest).map(|(shown, info)| (shown, Some(info)))
     })
 }
 

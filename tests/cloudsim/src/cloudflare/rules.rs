@@ -22,6 +22,12 @@ impl Refusal {
         Self { status, code, message: message.into(), chain: None }
     }
 
+    /// An `Authorization` header that holds no bearer token.
+    pub(super) fn malformed_header() -> Self {
+        let chain = Some((6111, "Invalid format for Authorization header".to_owned()));
+        Self { chain, ..Self::new(400, 6003, "Invalid request headers") }
+    }
+
     fn bad(code: u32, message: impl Into<String>) -> Self {
         Self::new(400, code, message)
     }

@@ -5,9 +5,10 @@ use std::collections::{BTreeMap, HashMap};
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
 
+use super::history::History;
 use super::limits::{Limits, Used};
 use super::rules::{self, Draft, Refusal};
 use crate::clock::Clock;
@@ -148,6 +149,8 @@ pub(super) struct Zone {
     pub(super) records: BTreeMap<String, RecordInfo>,
     pub(super) by_name: HashMap<String, Vec<String>>,
     pub(super) serial: u32,
+    clock: Clock,
+    history: History,
 }
 
 impl Zone {
@@ -163,8 +166,9 @@ impl Zone {
     pub(super) fn put(&mut self, record: RecordInfo) {
         self.take(&record.id.clone());
         self.by_name.entry(record.name.clone()).or_default().push(record.id.clone());
+        let name = record.name.clone();
         self.records.insert(record.id.clone(), record);
-        self.serial += 1;
+        self.changed(&name);
     }
 
     pub(super) fn take(&mut self, id: &str) -> Option<RecordInfo> {
@@ -175,8 +179,14 @@ impl Zone {
                 self.by_name.remove(&record.name);
             }
         }
-        self.serial += 1;
+        self.changed(&record.name);
         Some(record)
+    }
+
+    fn changed(&mut self, name: &str) {
+        self.serial += 1;
+        let records = self.named(name).cloned().collect();
+        self.history.note(name, self.clock.now(), records);
     }
 }
 
@@ -186,6 +196,8 @@ pub(super) struct World {
     pub(super) accounts: BTreeMap<String, String>,
     pub(super) zones: BTreeMap<String, Zone>,
     pub(super) tokens: HashMap<String, TokenSpec>,
+    /// Tokens, by value, that see only the zones of these names.
+    pub(super) confined: HashMap<String, Vec<String>>,
     pub(super) used: HashMap<String, Used>,
     pub(super) limits: Limits,
     pub(super) ids: u64,
@@ -196,6 +208,12 @@ impl World {
     pub(super) fn id(&mut self) -> String {
         self.ids += 1;
         id_of(&format!("record/{}", self.ids))
+    }
+
+    /// Whether a token may know of a zone.
+    pub(super) fn sees(&self, token: &TokenSpec, zone: &Zone) -> bool {
+        zone.spec.account == token.account
+            && self.confined.get(&token.value).is_none_or(|zones| zones.contains(&zone.spec.name))
     }
 
     pub(super) fn zone_named(&self, name: &str) -> Option<&Zone> {
@@ -245,7 +263,15 @@ impl State {
     pub fn add_zone(&self, spec: ZoneSpec) -> String {
         self.add_account(&spec.account);
         let id = id_of(&format!("zone/{}/{}", spec.account, spec.name));
-        let zone = Zone { id: id.clone(), spec, records: BTreeMap::new(), by_name: HashMap::new(), serial: 1 };
+        let zone = Zone {
+            id: id.clone(),
+            spec,
+            records: BTreeMap::new(),
+            by_name: HashMap::new(),
+            serial: 1,
+            clock: self.clock.clone(),
+            history: History::default(),
+        };
         self.world().0.zones.entry(id.clone()).or_insert(zone);
         id
     }
@@ -259,6 +285,15 @@ impl State {
     pub fn put_token(&self, spec: TokenSpec) {
         self.add_account(&spec.account);
         self.world().0.tokens.insert(spec.value.clone(), spec);
+    }
+
+    /// Lets a token see only the zones of these names; `None` for all of its account.
+    pub fn confine_token(&self, value: &str, zones: Option<Vec<String>>) {
+        let (mut world, _) = self.world();
+        match zones {
+            Some(zones) => world.confined.insert(value.to_owned(), zones),
+            None => world.confined.remove(value),
+        };
     }
 
     /// Revokes a token.
@@ -330,9 +365,10 @@ impl State {
         world.zones.values_mut().any(|zone| zone.take(id).is_some())
     }
 
-    /// What the authoritative server knows: the zone a name is in with its serial, and the name's records.
-    pub(crate) fn published(&self, name: &str) -> Option<(String, u32, Vec<RecordInfo>, bool)> {
-        let (world, _) = self.world();
+    /// What a server that is `behind` knows: the zone a name is in with its serial, the name's records, and whether the
+    /// name exists.
+    pub(crate) fn published(&self, name: &str, behind: SignedDuration) -> Option<(String, u32, Vec<RecordInfo>, bool)> {
+        let (world, now) = self.world();
         let zone = world
             .zones
             .values()
@@ -340,9 +376,13 @@ impl State {
             .max_by_key(|zone| zone.spec.name.len())?;
         let below = format!(".{name}");
         // An empty name with something below it exists (RFC 8020).
-        let exists = name == zone.spec.name
-            || zone.by_name.contains_key(name)
-            || zone.by_name.keys().any(|other| other.ends_with(&below));
-        Some((zone.spec.name.clone(), zone.serial, zone.named(name).cloned().collect(), exists))
+        let records = if behind.is_zero() {
+            zone.named(name).cloned().collect()
+        } else {
+            zone.history.at(name, now.saturating_sub(behind).unwrap_or(now))
+        };
+        let exists =
+            name == zone.spec.name || !records.is_empty() || zone.by_name.keys().any(|other| other.ends_with(&below));
+        Some((zone.spec.name.clone(), zone.serial, records, exists))
     }
 }

@@ -6,7 +6,7 @@ use std::collections::HashMap;
 use std::net::{Ipv4Addr, Ipv6Addr};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use hickory_proto::op::{Message, MessageType, OpCode, ResponseCode};
+use hickory_proto::op::{Edns, Message, MessageType, OpCode, ResponseCode};
 use hickory_proto::rr::rdata::{A, AAAA, CNAME, NS, SOA, TXT};
 use hickory_proto::rr::{Name, RData, Record, RecordType};
 use jiff::{SignedDuration, Timestamp};
@@ -17,6 +17,8 @@ use crate::cloudflare::{RecordInfo, State, unquoted};
 
 /// How long "no such name" is remembered: Cloudflare's default.
 const NEGATIVE_TTL: u32 = 1_800;
+/// The largest answer these servers send over UDP to a client that takes more than 512 bytes.
+const UDP_EDNS: u16 = 1_232;
 /// The TTL of automatic records.
 const AUTOMATIC: u32 = 300;
 
@@ -28,12 +30,23 @@ pub struct Weather {
     pub authority_silent: bool,
     /// The resolver does not answer.
     pub resolver_silent: bool,
-    /// The resolver learns of changes this many milliseconds after it first heard of a name.
+    /// The authoritative server refuses every question.
+    pub authority_refuses: bool,
+    /// The authoritative server learns of a change this many milliseconds later.
+    pub authority_delay_ms: u64,
+    /// The resolver sees what the authoritative server said this many milliseconds ago. What it sees too late it does
+    /// not remember.
     pub resolver_lag_ms: u64,
 }
 
-/// An answer kept by the resolver: until when, the code, and the records.
-type Kept = (Timestamp, ResponseCode, Vec<Record>);
+/// An answer kept by the resolver: until when, the code, the records, and the SOA of an absence.
+#[derive(Debug, Clone)]
+struct Kept {
+    until: Timestamp,
+    code: ResponseCode,
+    answers: Vec<Record>,
+    authorities: Vec<Record>,
+}
 
 /// The two servers' minds.
 #[derive(Debug)]
@@ -42,13 +55,11 @@ pub struct Dns {
     cloudflare: Arc<State>,
     weather: Mutex<Weather>,
     cache: Mutex<HashMap<(Name, RecordType), Kept>>,
-    /// Since when the resolver knows that something is at a name.
-    heard: Mutex<HashMap<(Name, RecordType), Timestamp>>,
 }
 
 impl Dns {
     pub(crate) fn new(clock: Clock, cloudflare: Arc<State>) -> Self {
-        Self { clock, cloudflare, weather: Mutex::default(), cache: Mutex::default(), heard: Mutex::default() }
+        Self { clock, cloudflare, weather: Mutex::default(), cache: Mutex::default() }
     }
 
     /// How the servers behave.
@@ -69,13 +80,21 @@ impl Dns {
 
     /// The authoritative server's answer; `None` for silence.
     pub(crate) fn authority(&self, question: &Message) -> Option<Message> {
-        if self.weather().authority_silent {
+        let weather = self.weather();
+        if weather.authority_silent {
             return None;
         }
-        Some(self.authoritative(question))
+        if weather.authority_refuses {
+            let mut answer = reply(question);
+            answer.metadata.response_code = ResponseCode::Refused;
+            return Some(answer);
+        }
+        Some(self.authoritative(question, weather.authority_delay_ms))
     }
 
-    fn authoritative(&self, question: &Message) -> Message {
+    /// What the authoritative server says that is so many milliseconds behind.
+    fn authoritative(&self, question: &Message, behind_ms: u64) -> Message {
+        let behind = SignedDuration::from_millis(i64::try_from(behind_ms).unwrap_or(i64::MAX));
         let mut answer = reply(question);
         let Some(query) = question.queries.first() else {
             answer.metadata.response_code = ResponseCode::FormErr;
@@ -83,7 +102,7 @@ impl Dns {
         };
         let name = query.name().to_ascii();
         let name = name.trim_end_matches('.').to_ascii_lowercase();
-        let Some((zone, serial, records, exists)) = self.cloudflare.published(&name) else {
+        let Some((zone, serial, records, exists)) = self.cloudflare.published(&name, behind) else {
             answer.metadata.response_code = ResponseCode::Refused;
             return answer;
         };
@@ -130,33 +149,42 @@ impl Dns {
         let key = (query.name().to_lowercase(), query.query_type());
         let now = self.clock.now();
         let mut cache = self.cache.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some((until, code, records)) = cache.get(&key).filter(|(until, ..)| *until > now) {
-            let _ = until;
-            answer.metadata.response_code = *code;
-            answer.answers.clone_from(records);
-            return Some(answer);
+        if let Some(kept) = cache.get(&key).filter(|kept| kept.until > now) {
+            return Some(kept.answer(answer, now));
         }
-        let fresh = self.authoritative(question);
-        if weather.resolver_lag_ms > 0 && !fresh.answers.is_empty() {
-            let mut heard = self.heard.lock().unwrap_or_else(PoisonError::into_inner);
-            let since = *heard.entry(key.clone()).or_insert(now);
-            let lag = SignedDuration::from_millis(i64::try_from(weather.resolver_lag_ms).unwrap_or(i64::MAX));
-            if now.duration_since(since) < lag {
-                // Not there yet, but not remembered as absent either.
-                answer.metadata.response_code = ResponseCode::NXDomain;
-                return Some(answer);
-            }
-        }
-        let ttl = fresh.answers.iter().map(|r| r.ttl).min().unwrap_or(NEGATIVE_TTL);
-        let code = match fresh.metadata.response_code {
+        let delay = weather.authority_delay_ms;
+        let fresh = self.authoritative(question, delay);
+        let seen = match weather.resolver_lag_ms {
+            0 => fresh.clone(),
+            lag => self.authoritative(question, delay.saturating_add(lag)),
+        };
+        let stale = (seen.metadata.response_code, &seen.answers) != (fresh.metadata.response_code, &fresh.answers);
+        let ttl = seen.answers.iter().map(|record| record.ttl).min().unwrap_or(NEGATIVE_TTL);
+        let code = match seen.metadata.response_code {
             ResponseCode::Refused => ResponseCode::NXDomain,
             code => code,
         };
         let until = now + SignedDuration::from_secs(i64::from(ttl));
-        cache.insert(key, (until, code, fresh.answers.clone()));
-        answer.metadata.response_code = code;
-        answer.answers = fresh.answers;
+        let kept = Kept { until, code, answers: seen.answers, authorities: seen.authorities };
+        answer = kept.answer(answer, now);
+        if !stale {
+            cache.insert(key, kept);
+        }
         Some(answer)
+    }
+}
+
+impl Kept {
+    /// Fills `reply`, with the TTLs that are left.
+    fn answer(&self, mut reply: Message, now: Timestamp) -> Message {
+        let left = u32::try_from(self.until.duration_since(now).as_secs()).unwrap_or(0);
+        reply.metadata.response_code = self.code;
+        reply.answers.clone_from(&self.answers);
+        reply.authorities.clone_from(&self.authorities);
+        for record in reply.answers.iter_mut().chain(&mut reply.authorities) {
+            record.ttl = record.ttl.min(left);
+        }
+        reply
     }
 }
 
@@ -164,6 +192,11 @@ fn reply(question: &Message) -> Message {
     let mut answer = Message::new(question.metadata.id, MessageType::Response, OpCode::Query);
     answer.metadata.recursion_desired = question.metadata.recursion_desired;
     answer.queries.clone_from(&question.queries);
+    if question.edns.is_some() {
+        let mut edns = Edns::new();
+        edns.set_max_payload(UDP_EDNS);
+        answer.set_edns(edns);
+    }
     answer
 }
 

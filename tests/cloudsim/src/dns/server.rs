@@ -46,9 +46,12 @@ impl Bound {
             let mut buffer = [0_u8; 4096];
             loop {
                 let Ok((length, peer)) = udp.recv_from(&mut buffer).await else { continue };
-                let Some(mut answer) = think(&mind, &buffer[..length]) else { continue };
+                let Ok(question) = Message::from_vec(&buffer[..length]) else { continue };
+                let Some(mut answer) = mind(&question) else { continue };
                 let Ok(mut bytes) = answer.to_vec() else { continue };
-                if bytes.len() > UDP_MAX {
+                let most =
+                    answer.edns.as_ref().map_or(UDP_MAX, |ours| ours.max_payload().min(question.max_payload()).into());
+                if bytes.len() > most {
                     answer.metadata.truncation = true;
                     answer.answers.clear();
                     answer.authorities.clear();
