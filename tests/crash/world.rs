@@ -231,7 +231,7 @@ fn manifests() -> String {
         "Node",
         "keeper",
         json!({
-            "providerRef": {"name": "hosts"}, "zoneRef": {"name": "zone"}, "address": "203.0.113.7",
+            "providerRef": {"name": "hosts"}, "zoneRef": {"name": "zone"}, "address": "192.0.2.7",
         }),
     );
     keeper["metadata"]["namespace"] = NAMESPACE.into();
@@ -255,7 +255,7 @@ fn manifests() -> String {
                 "allowedNamespaces": all, "brake": brake,
             }),
         ),
-        object("Provider", "hosts", json!({"static": {"allowedCIDRs": ["203.0.113.0/24"]}, "allowedNamespaces": all})),
+        object("Provider", "hosts", json!({"static": {"allowedCIDRs": ["192.0.2.0/24"]}, "allowedNamespaces": all})),
         keeper,
     ];
     objects.map(|object| object.to_string()).join("\n---\n")
