@@ -20,6 +20,7 @@ use crate::dns::propagation::Confirmation;
 use crate::dns::{Checked, Declared, Desired, Refusal};
 use crate::runtime::claims::{Reservation, Standing};
 use crate::runtime::driver::{Outcome, Step, Wait};
+use crate::runtime::seeded::{self, Seeded};
 
 /// How often a VM without an address is looked at.
 const BOOTING: Duration = Duration::from_secs(5);
@@ -176,12 +177,15 @@ fn create(
         return step;
     }
     let journal = seen.status.journal.clone().unwrap_or_default();
-    if facts.intended {
+    if facts.intended || seeded::is(Seeded::NoIntent) {
         return Step::Do(Action::CreateVm(wanted));
     }
     let Some(started) = journal.started_at.filter(|_| journal.intent.as_deref() == Some("CreateVM")) else {
         return Step::Do(Action::IntendCreate(wanted));
     };
+    if seeded::is(Seeded::NoSecondLook) {
+        return Step::Do(Action::IntendCreate(wanted));
+    }
     let settled = elapsed(started.0, now) >= seen.settle;
     match &facts.looked {
         None => Step::Do(Action::LookByMark),
@@ -418,10 +422,10 @@ fn is_confirmed(seen: &Observed, facts: &Facts) -> bool {
     same && condition::is_true(&seen.status.conditions, "Resolvable")
 }
 
-fn confirm(seen: &Observed, facts: &Facts, zone: &ZoneView, wanted: Vec<Desired>, now: Timestamp) -> Option<NodeStep> {
+fn confirm(seen: &Observed, facts: &Facts, zone: &ZoneView, records: Vec<Desired>, now: Timestamp) -> Option<NodeStep> {
     let since = seen.status.journal.as_ref().and_then(|j| j.propagating_since.as_ref()).map_or(now, |t| t.0);
     let waited = elapsed(since, now);
-    let name = wanted.first().map(|d| d.name.to_string()).unwrap_or_default();
+    let name = records.first().map(|d| d.name.to_string()).unwrap_or_default();
     let late = |who: &str, saw: &str| {
         if waited < zone.timeout {
             wait("Propagating", format!("{name} is published; waiting until {who} answer with it"), PROPAGATING, false)
@@ -438,7 +442,7 @@ fn confirm(seen: &Observed, facts: &Facts, zone: &ZoneView, wanted: Vec<Desired>
     match &facts.authority {
         // Nobody to ask: the API's word must do.
         None if zone.authority.is_empty() => {}
-        None => return Some(Step::Do(Action::AskAuthority(wanted))),
+        None => return Some(Step::Do(Action::AskAuthority(records))),
         Some(Confirmation::Confirmed) => {}
         Some(Confirmation::Differs(_)) => return Some(late("the zone's own servers", "do not answer with it")),
         // Asking a resolver before the authority has the name would make it remember that there is none.
@@ -448,7 +452,7 @@ fn confirm(seen: &Observed, facts: &Facts, zone: &ZoneView, wanted: Vec<Desired>
         Some(Confirmation::Unreachable(_)) => {}
     }
     match &facts.resolvers {
-        None => Some(Step::Do(Action::AskResolvers(wanted))),
+        None => Some(Step::Do(Action::AskResolvers(records))),
         Some(Confirmation::Confirmed) => None,
         Some(Confirmation::Differs(_)) => Some(late("the resolvers", "do not answer with it")),
         Some(Confirmation::Unreachable(_)) => Some(late("the resolvers", "do not answer")),
