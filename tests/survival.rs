@@ -140,7 +140,9 @@ async fn objects_that_come_back_with_new_uids_make_and_delete_nothing_until_a_pe
             let object = world.cluster.get(kind, AT, name).await.ok_or("no such object")?;
             let ready = condition(&object, "Ready").cloned().unwrap_or_default();
             let message = ready["message"].as_str().unwrap_or_default();
-            let order = message.split_once("roadstead.dev/adopt=").map(|(_, rest)| rest.chars().take(26).collect());
+            let order = message
+                .split_once("roadstead.dev/adopt")
+                .map(|(_, rest)| rest.trim_start_matches([':', '=', ' ']).chars().take(26).collect::<String>());
             order.filter(|_| ready["reason"] == "AdoptionRequired").ok_or(ready.to_string())
         })
         .await;
@@ -150,8 +152,7 @@ async fn objects_that_come_back_with_new_uids_make_and_delete_nothing_until_a_pe
     assert_eq!(outside(&world), before);
     assert_eq!(world.cloud_writes(since), Vec::<String>::new(), "before anybody ordered an adoption");
 
-    for (kind, name, owner) in orders {
-        let order: String = owner;
+    for (kind, name, order) in orders {
         world
             .cluster
             .patch(kind, AT, name, &json!({"metadata": {"annotations": {"roadstead.dev/adopt": order}}}))

@@ -4,6 +4,7 @@
 mod scenario;
 mod seeded;
 mod sweep;
+#[allow(dead_code, reason = "shared with the tests of survival, which need more of it")]
 mod world;
 
 use scenario::Scenario;
