@@ -123,7 +123,8 @@ async fn lead(
     let credentials = Arc::new(Credentials::new(client.clone(), &settings.namespace, MAX_AGE.min(settings.resync)));
     let budgets = Budgets::default();
     let reports = Reports::default();
-    let brakes = Arc::new(Brakes::new(caches.nodes.clone(), caches.environments.clone(), settings.settle_time));
+    let (nodes, environments) = (caches.nodes.clone(), caches.environments.clone());
+    let brakes = Arc::new(Brakes::new(nodes, environments, registry.clone(), settings.settle_time));
     let parts = Parts {
         client: client.clone(),
         events: events.clone(),

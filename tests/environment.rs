@@ -208,8 +208,8 @@ async fn at_its_end_vm_and_record_go_and_a_longer_life_brings_both_back() {
     assert_eq!(field(&first, "/status/expiresAt"), end.to_string().as_str());
 
     let before = world.sim.gate.journal.last();
-    change(&world, &shop, "kept", json!({"lifetime": null, "expiresAt": soon(4)})).await;
-    change(&world, &shop, "deleted", json!({"expiresAt": soon(4)})).await;
+    change(&world, &shop, "kept", json!({"lifetime": null, "expiresAt": soon(20)})).await;
+    change(&world, &shop, "deleted", json!({"expiresAt": soon(20)})).await;
     let expired = until(&world, &shop, "kept", "its end", |e| phase(e) == "Expired").await;
     assert!(says(&expired, "Ready", "True", "Expired"));
     assert_eq!((field(&expired, "/status/slug"), field(&expired, "/status/vmId")), (&slug, &Value::Null));

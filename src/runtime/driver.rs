@@ -5,7 +5,7 @@
 use std::collections::HashMap;
 use std::fmt::Debug;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
 use futures::{Stream, StreamExt};
@@ -24,6 +24,7 @@ use super::backoff;
 use super::cache::{Cached, Key};
 use super::events::{Events, Note};
 use super::fault::Fault;
+use super::seeded::{self, Seeded};
 use super::status::{self, Status};
 use crate::api::status::Journal;
 use crate::metrics::Metrics;
@@ -159,7 +160,13 @@ struct Driver<R: Reconciler> {
     written: Mutex<HashMap<String, Arc<R::Object>>>,
     /// Failures in a row that could not be stored, because the API server itself failed.
     failures: Mutex<HashMap<String, i64>>,
+    /// Objects released a moment ago, by UID: the watch may show them for a while yet, and a pass over such a ghost
+    /// would write outside for an object that is no more.
+    released: Mutex<HashMap<String, Instant>>,
 }
+
+/// How long the watch is given to notice that an object is gone.
+const GHOST: Duration = Duration::from_secs(600);
 
 /// Runs the controller until `shutdown`; reconciles in hand are finished first.
 ///
@@ -172,7 +179,13 @@ pub async fn run<R: Reconciler>(
 ) {
     let api: Api<DeserializeGuard<R::Object>> = Api::all(parts.client.clone());
     let concurrency = parts.concurrency.max(1);
-    let driver = Arc::new(Driver { reconciler, parts, written: Mutex::default(), failures: Mutex::default() });
+    let driver = Arc::new(Driver {
+        reconciler,
+        parts,
+        written: Mutex::default(),
+        failures: Mutex::default(),
+        released: Mutex::default(),
+    });
     Controller::new(api, watcher::Config::default())
         .with_config(Config::default().concurrency(concurrency))
         .reconcile_on(wakes.map(|key| {
@@ -209,7 +222,7 @@ impl<R: Reconciler> Driver<R> {
         };
         let trace = format!("{:08x}", fastrand::u32(..));
         let span = tracing::info_span!("reconcile", controller = R::NAME, object = %key, trace);
-        let started = std::time::Instant::now();
+        let started = Instant::now();
         let (outcome, action) = self.passes(self.freshest(object)).instrument(span).await;
         self.parts.metrics.reconciled(R::NAME, outcome, started.elapsed());
         action
@@ -240,12 +253,20 @@ impl<R: Reconciler> Driver<R> {
         self.failures.lock().unwrap_or_else(PoisonError::into_inner).remove(uid);
     }
 
+    fn release(&self, uid: String) {
+        self.forget(&uid);
+        let mut released = self.released.lock().unwrap_or_else(PoisonError::into_inner);
+        released.retain(|_, at| at.elapsed() < GHOST);
+        released.insert(uid, Instant::now());
+    }
+
     /// One pass, and its end in terms of metrics and the queue.
     async fn passes(&self, object: Arc<R::Object>) -> (&'static str, Action) {
         let uid = object.uid().unwrap_or_default();
         let deleting = object.meta().deletion_timestamp.is_some();
         let held = object.finalizers().iter().any(|f| f == R::FINALIZER);
-        if deleting && !held {
+        let released = self.released.lock().unwrap_or_else(PoisonError::into_inner).contains_key(&uid);
+        if deleting && (!held || released) {
             self.forget(&uid);
             return ("ignored", Action::await_change());
         }
@@ -264,6 +285,10 @@ impl<R: Reconciler> Driver<R> {
             Err(fault) => fault,
         };
         match fault {
+            Fault::Gone => {
+                self.forget(&uid);
+                ("gone", Action::await_change())
+            }
             Fault::Conflict => ("conflict", Action::requeue(Duration::from_millis(100))),
             Fault::RateLimited(after) | Fault::Waiting { after, .. } => ("waiting", Action::requeue(after)),
             Fault::Transient { message, .. } | Fault::Terminal { message, .. } => {
@@ -289,7 +314,7 @@ impl<R: Reconciler> Driver<R> {
             let outcome = match self.reconciler.plan(&observed, &facts, now) {
                 Step::Gone => {
                     self.set_finalizer(&object, false).await?;
-                    self.forget(&object.uid().unwrap_or_default());
+                    self.release(object.uid().unwrap_or_default());
                     tracing::info!("nothing is left outside; released");
                     return Ok(("gone", Action::await_change()));
                 }
@@ -300,15 +325,14 @@ impl<R: Reconciler> Driver<R> {
                 Step::Do(action) => {
                     tracing::debug!(?action, "step");
                     match self.reconciler.apply(&observed, &mut facts, action).await {
-                        Ok(learned) => {
-                            let mut status = learned.unwrap_or_else(|| R::status(&object));
-                            if let Some(Some(journal)) = status.journal() {
-                                (journal.attempts, journal.not_before) = (None, None);
-                            }
+                        // The count of failures stays: a look that succeeds is no success of the step it prepares, and
+                        // would reset the back-off before each try. The kind ends it where the step has succeeded.
+                        Ok(Some(status)) => {
                             object = self.write(&object, &status).await?;
                             continue;
                         }
-                        Err(Fault::Conflict) => return Err(Fault::Conflict),
+                        Ok(None) => continue,
+                        Err(fault @ (Fault::Conflict | Fault::Gone)) => return Err(fault),
                         Err(fault) => self.fault(fault),
                     }
                 }
@@ -320,6 +344,10 @@ impl<R: Reconciler> Driver<R> {
                 }
                 Step::Stop { reason, message } => Ended::plain(Outcome::Stopped { reason, message }, self.recheck()),
             };
+            let deleting = object.meta().deletion_timestamp.is_some();
+            if deleting && !outcome.failed && seeded::is(Seeded::FinalizerOnSuccess) {
+                self.set_finalizer(&object, false).await?;
+            }
             return self.report(&object, &observed, &facts, outcome, Timestamp::now()).await;
         }
         Err(Fault::terminal("Internal", "the plan did not come to an end"))
@@ -370,7 +398,7 @@ impl<R: Reconciler> Driver<R> {
                 let message = "waiting for the API's rate limit".to_owned();
                 Ended::plain(Outcome::Waiting(Wait { reason: "RateLimited", message, after, keep_ready: true }), after)
             }
-            Fault::Conflict => Ended::plain(Outcome::Done, Duration::from_millis(100)),
+            Fault::Conflict | Fault::Gone => Ended::plain(Outcome::Done, Duration::from_millis(100)),
         }
     }
 

@@ -8,6 +8,7 @@ pub mod claims;
 pub mod driver;
 pub mod events;
 pub mod fault;
+pub mod seeded;
 pub mod status;
 
 use std::future::Future;

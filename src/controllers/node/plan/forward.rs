@@ -20,6 +20,7 @@ use crate::dns::propagation::Confirmation;
 use crate::dns::{Checked, Declared, Desired, Refusal};
 use crate::runtime::claims::{Reservation, Standing};
 use crate::runtime::driver::{Outcome, Step, Wait};
+use crate::runtime::seeded::{self, Seeded};
 
 /// How often a VM without an address is looked at.
 const BOOTING: Duration = Duration::from_secs(5);
@@ -50,7 +51,7 @@ pub(super) fn plan(seen: &Observed, facts: &Facts, now: Timestamp) -> NodeStep {
     if !zone.running || matches!(provider.hosts, Hosts::Unknown { .. }) {
         return wait("Starting", "waiting for Zone and Provider to be read", BOOTING, true);
     }
-    if let Some(step) = claim(seen, facts, &target) {
+    if let Some(step) = claim(seen, facts, &target, now) {
         return step;
     }
     let address = match target.address {
@@ -64,7 +65,7 @@ pub(super) fn plan(seen: &Observed, facts: &Facts, now: Timestamp) -> NodeStep {
 }
 
 /// The name, and for an existing host its address, must be ours before anything is published or paid for.
-fn claim(seen: &Observed, facts: &Facts, target: &Target) -> Option<NodeStep> {
+fn claim(seen: &Observed, facts: &Facts, target: &Target, now: Timestamp) -> Option<NodeStep> {
     let name = (Reservation::of_name(&target.fqdn), &seen.name);
     let address = target.address.map(|address| (Reservation::of_address(address), &seen.address));
     for (reservation, cached) in std::iter::once(name).chain(address) {
@@ -90,7 +91,7 @@ fn claim(seen: &Observed, facts: &Facts, target: &Target) -> Option<NodeStep> {
                     "{} was released by namespace {namespace} and stays reserved until its record has left every cache",
                     reservation.fqdn
                 );
-                let left = Duration::try_from(until.duration_since(Timestamp::now())).unwrap_or_default();
+                let left = Duration::try_from(until.duration_since(now)).unwrap_or_default();
                 return Some(wait("HostnameReserved", message, left + Duration::from_secs(1), false));
             }
         }
@@ -176,12 +177,15 @@ fn create(
         return step;
     }
     let journal = seen.status.journal.clone().unwrap_or_default();
-    if facts.intended {
+    if facts.intended || seeded::is(Seeded::NoIntent) {
         return Step::Do(Action::CreateVm(wanted));
     }
     let Some(started) = journal.started_at.filter(|_| journal.intent.as_deref() == Some("CreateVM")) else {
         return Step::Do(Action::IntendCreate(wanted));
     };
+    if seeded::is(Seeded::NoSecondLook) {
+        return Step::Do(Action::IntendCreate(wanted));
+    }
     let settled = elapsed(started.0, now) >= seen.settle;
     match &facts.looked {
         None => Step::Do(Action::LookByMark),
@@ -282,10 +286,11 @@ fn replacement(
     defaults: &[String; 3],
     now: Timestamp,
 ) -> Option<NodeStep> {
-    let token = seen.annotation("replace")?;
+    // The journal keeps what was acted on, and has room for so much.
+    let token: String = seen.annotation("replace")?.chars().take(253).collect();
     let journal = seen.status.journal.clone().unwrap_or_default();
     let id = seen.status.vm_id.clone()?;
-    if journal.replaced.as_deref() == Some(token) || !journal.retired.is_empty() {
+    if journal.replaced.as_deref() == Some(token.as_str()) || !journal.retired.is_empty() {
         return None;
     }
     let next = seen.status.incarnation.unwrap_or(1) + 1;
@@ -301,7 +306,7 @@ fn replacement(
     status.incarnation = Some(next);
     (status.size, status.image) = (Some(machine.size), Some(machine.image));
     status.journal = Some(Journal {
-        replaced: Some(token.to_owned()),
+        replaced: Some(token),
         retired: vec![id],
         intent: None,
         started_at: None,
@@ -417,10 +422,10 @@ fn is_confirmed(seen: &Observed, facts: &Facts) -> bool {
     same && condition::is_true(&seen.status.conditions, "Resolvable")
 }
 
-fn confirm(seen: &Observed, facts: &Facts, zone: &ZoneView, wanted: Vec<Desired>, now: Timestamp) -> Option<NodeStep> {
+fn confirm(seen: &Observed, facts: &Facts, zone: &ZoneView, records: Vec<Desired>, now: Timestamp) -> Option<NodeStep> {
     let since = seen.status.journal.as_ref().and_then(|j| j.propagating_since.as_ref()).map_or(now, |t| t.0);
     let waited = elapsed(since, now);
-    let name = wanted.first().map(|d| d.name.to_string()).unwrap_or_default();
+    let name = records.first().map(|d| d.name.to_string()).unwrap_or_default();
     let late = |who: &str, saw: &str| {
         if waited < zone.timeout {
             wait("Propagating", format!("{name} is published; waiting until {who} answer with it"), PROPAGATING, false)
@@ -437,7 +442,7 @@ fn confirm(seen: &Observed, facts: &Facts, zone: &ZoneView, wanted: Vec<Desired>
     match &facts.authority {
         // Nobody to ask: the API's word must do.
         None if zone.authority.is_empty() => {}
-        None => return Some(Step::Do(Action::AskAuthority(wanted))),
+        None => return Some(Step::Do(Action::AskAuthority(records))),
         Some(Confirmation::Confirmed) => {}
         Some(Confirmation::Differs(_)) => return Some(late("the zone's own servers", "do not answer with it")),
         // Asking a resolver before the authority has the name would make it remember that there is none.
@@ -447,7 +452,7 @@ fn confirm(seen: &Observed, facts: &Facts, zone: &ZoneView, wanted: Vec<Desired>
         Some(Confirmation::Unreachable(_)) => {}
     }
     match &facts.resolvers {
-        None => Some(Step::Do(Action::AskResolvers(wanted))),
+        None => Some(Step::Do(Action::AskResolvers(records))),
         Some(Confirmation::Confirmed) => None,
         Some(Confirmation::Differs(_)) => Some(late("the resolvers", "do not answer with it")),
         Some(Confirmation::Unreachable(_)) => Some(late("the resolvers", "do not answer")),

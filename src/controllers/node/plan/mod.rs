@@ -169,7 +169,9 @@ fn blocked(api: &str, error: &OutsideError) -> NodeStep {
         Fault::Waiting { reason, message, after } => wait(reason, message, after, true),
         Fault::Terminal { reason, message } => stop(reason, message),
         Fault::Transient { reason, message } => wait(reason, message, Duration::from_secs(15), true),
-        Fault::Conflict => wait("Conflict", "the object changed meanwhile", Duration::from_millis(100), true),
+        Fault::Conflict | Fault::Gone => {
+            wait("Conflict", "the object changed meanwhile", Duration::from_millis(100), true)
+        }
     }
 }
 

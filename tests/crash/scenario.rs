@@ -1,0 +1,185 @@
+//! What is done to an object, when that has converged, and what must hold then.
+
+use std::net::Ipv4Addr;
+use std::time::Duration;
+
+use cloudsim::cloudflare::RecordEdit;
+use serde_json::{Value, json};
+use support::{condition, unique};
+
+use crate::world::{CLAIM, DOMAIN, ENVIRONMENT, NAMESPACE, NODE, RESYNC, World, environment, node, within};
+
+/// One change of one object.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Scenario {
+    CreateNode,
+    DeleteNode,
+    ReplaceNode,
+    CreateEnvironment,
+    ExpireEnvironment,
+}
+
+/// Objects that an earlier case left Ready, for cases that begin with one.
+#[derive(Debug, Default)]
+pub struct Pool {
+    nodes: Vec<String>,
+    environments: Vec<String>,
+}
+
+impl Scenario {
+    fn kind(self) -> &'static str {
+        match self {
+            Self::CreateNode | Self::DeleteNode | Self::ReplaceNode => NODE,
+            Self::CreateEnvironment | Self::ExpireEnvironment => ENVIRONMENT,
+        }
+    }
+
+    /// The name of the object of a new case, which is Ready already where the scenario begins so.
+    pub async fn prepare(self, world: &World, pool: &mut Pool) -> Result<String, String> {
+        let (kind, ready) = match self {
+            Self::CreateNode => return Ok(unique("n")),
+            Self::CreateEnvironment => return Ok(unique("e")),
+            Self::DeleteNode | Self::ReplaceNode => (NODE, pool.nodes.pop()),
+            Self::ExpireEnvironment => (ENVIRONMENT, pool.environments.pop()),
+        };
+        if let Some(name) = ready {
+            return Ok(name);
+        }
+        let name = unique(if kind == NODE { "n" } else { "e" });
+        world.cluster.apply(&if kind == NODE { node(&name) } else { environment(&name) }).await;
+        world.ready(kind, &name).await?;
+        Ok(name)
+    }
+
+    /// Leaves the object of a case that went well to later ones.
+    pub fn keep(self, name: &str, pool: &mut Pool) {
+        match self {
+            Self::CreateNode | Self::ReplaceNode => pool.nodes.push(name.to_owned()),
+            Self::CreateEnvironment => pool.environments.push(name.to_owned()),
+            Self::DeleteNode | Self::ExpireEnvironment => {}
+        }
+    }
+
+    /// Asks for the change.
+    pub async fn trigger(self, world: &World, name: &str) {
+        let (cluster, at) = (&world.cluster, Some(NAMESPACE));
+        match self {
+            Self::CreateNode => drop(cluster.apply(&node(name)).await),
+            Self::CreateEnvironment => drop(cluster.apply(&environment(name)).await),
+            Self::DeleteNode => cluster.delete_object(NODE, at, name).await,
+            Self::ReplaceNode => {
+                let token = json!({"metadata": {"annotations": {"roadstead.dev/replace": unique("order")}}});
+                cluster.patch(NODE, at, name, &token).await;
+            }
+            Self::ExpireEnvironment => {
+                let past = json!({"spec": {"expiresAt": "2020-01-01T00:00:00Z"}});
+                cluster.patch(ENVIRONMENT, at, name, &past).await;
+            }
+        }
+    }
+
+    /// Whether the object says that the change is done; otherwise what it says instead.
+    pub async fn look(self, world: &World, name: &str) -> Result<(), String> {
+        let object = world.cluster.get(self.kind(), Some(NAMESPACE), name).await;
+        let Some(object) = object else {
+            return if self == Self::DeleteNode { Ok(()) } else { Err("no such object".to_owned()) };
+        };
+        let status = &object.data["status"];
+        let ready = condition(&object, "Ready").is_some_and(|ready| ready["status"] == "True");
+        let current = status["observedGeneration"].as_i64() == object.metadata.generation;
+        let done = match self {
+            Self::DeleteNode => false,
+            Self::CreateNode | Self::CreateEnvironment => ready && current,
+            Self::ReplaceNode => {
+                let annotations = object.metadata.annotations.clone().unwrap_or_default();
+                let ordered = annotations.get("roadstead.dev/replace").map(String::as_str);
+                let journal = &status["journal"];
+                ready && current && journal["replaced"].as_str() == ordered && journal["retired"].is_null()
+            }
+            Self::ExpireEnvironment => {
+                let child = world.cluster.get(NODE, Some(NAMESPACE), &format!("{name}-vm")).await;
+                current && status["phase"] == "Expired" && child.is_none()
+            }
+        };
+        if done { Ok(()) } else { Err(format!("{:?} {status}", object.metadata.finalizers)) }
+    }
+
+    /// Everything that must hold once the change is done, as complaints about what does not.
+    pub async fn oracles(self, world: &World, name: &str) -> Vec<String> {
+        let mut complaints = Vec::new();
+        let fqdn = format!("{name}.{DOMAIN}");
+        let (droplets, records) = (world.droplets_of(name), world.records_at(&fqdn));
+        let seen = || {
+            let droplets: Vec<_> = droplets.iter().map(|d| (d.id, &d.name, d.public4, d.deleting)).collect();
+            let records: Vec<_> = records.iter().map(|r| (&r.id, &r.content, &r.comment)).collect();
+            format!("VMs {droplets:?}, records {records:?}")
+        };
+        let exists = !matches!(self, Self::DeleteNode | Self::ExpireEnvironment);
+        let wanted = usize::from(exists);
+        if droplets.len() != wanted {
+            complaints.push(format!("{} VMs instead of {wanted}: {}", droplets.len(), seen()));
+        }
+        if records.len() != wanted {
+            complaints.push(format!("{} records instead of {wanted}: {}", records.len(), seen()));
+        }
+        if let (true, Some(droplet), Some(record)) = (exists, droplets.first(), records.first()) {
+            let ours = record.comment.as_deref().is_some_and(|comment| comment.starts_with("roadstead/1 c=test1 "));
+            let points = droplet.public4.map(|ip| ip.to_string()).as_deref() == Some(&record.content);
+            if !ours || !points || droplet.deleting {
+                complaints.push(format!("the record is not ours, or not at the VM's address: {}", seen()));
+            }
+            complaints.extend(self.told(world, name, &droplet.id.to_string(), &record.id).await);
+        }
+        complaints.extend(self.claim(world, &fqdn, exists).await);
+        complaints.extend(world.touched());
+        complaints.extend(world.dangled());
+        if complaints.is_empty() {
+            complaints.extend(self.stays(world, if exists { &fqdn } else { "keeper.example.com" }).await.err());
+        }
+        complaints
+    }
+
+    /// The status must name the VM and the record that are there.
+    async fn told(self, world: &World, name: &str, vm: &str, record: &str) -> Option<String> {
+        let object = world.cluster.get(self.kind(), Some(NAMESPACE), name).await?;
+        let status = &object.data["status"];
+        let told = match self.kind() {
+            NODE => (&status["vmID"], &status["record"]["id"]),
+            _ => (&status["vmId"], &status["dnsRecordId"]),
+        };
+        let right = told == (&Value::from(vm), &Value::from(record));
+        (!right).then(|| format!("the status names {told:?} instead of VM {vm} and record {record}"))
+    }
+
+    /// The name must be claimed while it is published, and free, or kept for its namespace, afterwards.
+    async fn claim(self, world: &World, fqdn: &str, exists: bool) -> Option<String> {
+        let claim = world.cluster.get(CLAIM, None, fqdn).await;
+        let holder = claim.as_ref().map(|claim| &claim.data["spec"]["holders"]["dns"]).filter(|dns| !dns.is_null());
+        let right = match (exists, holder) {
+            (true, holder) => holder.is_some(),
+            (false, None) => claim.as_ref().is_none_or(|claim| claim.data["status"]["state"] == "Tombstone"),
+            // An expired Environment may keep its name for the day it is extended.
+            (false, Some(holder)) => self == Self::ExpireEnvironment && holder["kind"] == "Environment",
+        };
+        (!right).then(|| format!("claim {fqdn}: {:?}", claim.map(|claim| claim.data)))
+    }
+
+    /// Nothing more is written outside, and soon nothing inside over two resyncs; and the operator is alive, because it
+    /// repairs a record edited after that.
+    async fn stays(self, world: &World, fqdn: &str) -> Result<(), String> {
+        let done = world.sim.gate.journal.last();
+        world.quiet(RESYNC * 2 + RESYNC / 4).await?;
+        let outside = world.cloud_writes(done);
+        if !outside.is_empty() {
+            return Err(format!("written outside after everything was done: {outside:?}"));
+        }
+        let record = world.records_at(fqdn).into_iter().next().ok_or_else(|| format!("no record at {fqdn}"))?;
+        let wrong = RecordEdit { content: Some(Ipv4Addr::new(198, 51, 100, 9).to_string()), ..RecordEdit::default() };
+        world.sim.cloudflare.edit_record(&record.id, &wrong);
+        within(Duration::from_secs(10), "an edited record to be repaired", async || {
+            let contents: Vec<_> = world.records_at(fqdn).into_iter().map(|record| record.content).collect();
+            if contents == [record.content.clone()] { Ok(()) } else { Err(format!("{contents:?}")) }
+        })
+        .await
+    }
+}
