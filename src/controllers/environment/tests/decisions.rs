@@ -80,9 +80,14 @@ fn a_lifetime_that_makes_no_sense_stalls_and_leaves_the_vm_alone() {
 
 #[test]
 fn people_are_warned_an_hour_before_the_end_or_a_tenth_of_a_shorter_life() {
-    for (lifetime, end, warning) in
-        [("72h", 259_200, 255_600), ("10h", 36_000, 32_400), ("2h", 7200, 6480), ("10s", 10, 9), ("25s", 25, 22), ("0s", 0, 0)]
-    {
+    for (lifetime, end, warning) in [
+        ("72h", 259_200, 255_600),
+        ("10h", 36_000, 32_400),
+        ("2h", 7200, 6480),
+        ("10s", 10, 9),
+        ("25s", 25, 22),
+        ("0s", 0, 0),
+    ] {
         let mut environment = environment();
         environment.spec.lifetime = Some(lifetime.into());
         let life = view(&World::new(environment)).life().unwrap().unwrap();
