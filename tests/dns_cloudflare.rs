@@ -12,7 +12,7 @@ use prometheus_client::registry::Registry;
 use roadstead::api::names::{ClusterId, Fqdn, Mark};
 use roadstead::dns::propagation::{self, Confirmation};
 use roadstead::dns::{
-    Checked, Cloudflare, Content, Declared, Desired, Kind, Owner, Published, Refusal, Token, Zone, ZoneConfig,
+    Checked, Cloudflare, Content, Declared, Desired, Owner, Published, Refusal, Token, Zone, ZoneConfig,
 };
 use roadstead::metrics::Metrics;
 use roadstead::outside::OutsideError;
@@ -200,7 +200,7 @@ async fn records_reach_the_authority_change_in_place_and_leave_it_again() -> Res
     ensure!(seen == Confirmation::Confirmed, "{seen:?}");
 
     ensure!(rig.applied(1, &[]).await?.is_empty());
-    let gone = propagation::withdrawn(&authority, &name(1)?, Kind::A).await;
+    let gone = propagation::withdrawn(&authority, &name(1)?, &address(2)).await;
     ensure!(gone == Confirmation::Confirmed, "{gone:?}");
     ensure!(rig.shown().is_empty());
     Ok(())

@@ -164,8 +164,8 @@ async fn a_name_that_cannot_be_published_costs_the_droplet_and_heals_when_it_is_
     eventually(DEADLINE, "a droplet that has no address yet", async || !world.droplets().is_empty()).await;
     let draft = Draft {
         name: Some("brave-tiger".into()),
-        kind: Some("AAAA".into()),
-        content: Some("2001:db8::9".into()),
+        kind: Some("A".into()),
+        content: Some("198.51.100.9".into()),
         ..Draft::default()
     };
     let foreign = world.sim.cloudflare.add_record("example.com", &draft).unwrap();
@@ -174,7 +174,7 @@ async fn a_name_that_cannot_be_published_costs_the_droplet_and_heals_when_it_is_
             .await;
     assert!(phase(&refused) == "Error" && says(&refused, "Ready", "False", "ForeignRecord"));
     let message = condition(&refused, "Ready").unwrap()["message"].as_str().unwrap().to_owned();
-    assert!(message.contains("2001:db8::9"), "{message}");
+    assert!(message.contains("198.51.100.9"), "{message}");
     eventually(DEADLINE, "the droplet is rolled back", async || world.droplets().is_empty()).await;
     assert!(reasons(&world, &shop, "preview").await.contains(&"RolledBack".to_owned()));
 

@@ -81,9 +81,15 @@ pub async fn confirm(servers: &[SocketAddr], name: &Fqdn, expected: &[Content], 
     outcome
 }
 
-/// Whether the servers no longer answer `name` with records of type `kind`.
-pub async fn withdrawn(servers: &[SocketAddr], name: &Fqdn, kind: Kind) -> Confirmation {
-    all(servers, name, kind, |answer| *answer == Answer::Negative).await
+/// Whether the servers no longer answer `name` with `content`. Other records at the name are somebody else's, and may
+/// stay.
+pub async fn withdrawn(servers: &[SocketAddr], name: &Fqdn, content: &Content) -> Confirmation {
+    let gone = |answer: &Answer| match answer {
+        Answer::Negative => true,
+        Answer::Records(records) => !records.contains(content),
+        Answer::Unreachable(_) => false,
+    };
+    all(servers, name, content.kind(), gone).await
 }
 
 /// The addresses of a zone's authoritative servers, asked of the resolvers in turn until one knows: IPv4 first, port

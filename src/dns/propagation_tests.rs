@@ -133,9 +133,10 @@ async fn every_server_that_answers_must_agree_and_one_must_answer() {
     assert!(matches!(confirm(&[], &web(), &expected, false).await, Confirmation::Unreachable(_)));
     assert_eq!(confirm(&[old], &web(), &expected, true).await, Confirmation::Confirmed, "the proxy's address");
 
-    assert_eq!(withdrawn(&[none, gone], &web(), Kind::A).await, Confirmation::Confirmed);
-    assert!(matches!(withdrawn(&[none, old], &web(), Kind::A).await, Confirmation::Differs(_)));
-    assert!(matches!(withdrawn(&[gone], &web(), Kind::A).await, Confirmation::Unreachable(_)));
+    assert_eq!(withdrawn(&[none, gone], &web(), &a(9)).await, Confirmation::Confirmed);
+    assert!(matches!(withdrawn(&[none, old], &web(), &a(9)).await, Confirmation::Differs(_)));
+    assert!(matches!(withdrawn(&[gone], &web(), &a(9)).await, Confirmation::Unreachable(_)));
+    assert_eq!(withdrawn(&[old], &web(), &a(1)).await, Confirmation::Confirmed, "a stranger's record is no matter");
 }
 
 #[tokio::test]

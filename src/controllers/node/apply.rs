@@ -237,7 +237,7 @@ fn intent(seen: &Observed, facts: &Facts, machine: &Machine) -> NodeStatus {
 async fn ask(servers: &[std::net::SocketAddr], records: &[Desired], absent: bool) -> propagation::Confirmation {
     let Some(first) = records.first() else { return propagation::Confirmation::Confirmed };
     if absent {
-        propagation::withdrawn(servers, &first.name, first.content.kind()).await
+        propagation::withdrawn(servers, &first.name, &first.content).await
     } else {
         let expected: Vec<_> = records.iter().map(|r| r.content.clone()).collect();
         propagation::confirm(servers, &first.name, &expected, first.proxied).await

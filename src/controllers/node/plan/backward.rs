@@ -115,10 +115,11 @@ fn is_static(seen: &Observed) -> bool {
     static_address(&seen.node).is_some()
 }
 
-/// What must not be answered any more: the name and kind of the Node's record.
+/// What must not be answered any more: the name with the address it had, or would have had.
 fn absence(seen: &Observed, name: &Fqdn) -> Vec<Desired> {
-    let content = seen.status.record.as_ref().and_then(|r| r.content.parse::<IpAddr>().ok());
-    let content = match content {
+    let published = seen.status.record.as_ref().and_then(|r| r.content.parse::<IpAddr>().ok());
+    let address = published.or_else(|| seen.status.addresses.as_ref()?.publishable());
+    let content = match address {
         Some(IpAddr::V6(v6)) => Content::Aaaa(v6),
         Some(IpAddr::V4(v4)) => Content::A(v4),
         None => Content::A(std::net::Ipv4Addr::UNSPECIFIED),

@@ -223,7 +223,11 @@ pub(super) fn incarnation_of(seen: &Observed, vm: &Vm) -> Option<i64> {
 
 /// A VM of an earlier life of this object: never a reason to create a second one.
 fn namesake(seen: &Observed, facts: &Facts, snapshot: &Snapshot) -> Option<NodeStep> {
-    let is_namesake = |vm: &Vm| vm.mark.as_ref().is_some_and(|mark| seen.mark.kinship(mark) == Kinship::Namesake);
+    // What this process has just deleted may still be listed: the VM of an earlier life that has ended properly.
+    let is_namesake = |vm: &Vm| {
+        let related = vm.mark.as_ref().is_some_and(|mark| seen.mark.kinship(mark) == Kinship::Namesake);
+        related && !snapshot.is_leaving(&vm.id)
+    };
     let listed = snapshot.by_key(&seen.mark).into_iter().find(|vm| is_namesake(vm));
     let vm = match listed {
         Some(vm) => vm,
