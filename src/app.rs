@@ -78,7 +78,7 @@ async fn operate(settings: Settings) -> anyhow::Result<()> {
         let (leading, shutdown) = (leading.clone(), shutdown.clone());
         async move {
             leading.store(true, Ordering::Release);
-            lead(settings, client, cluster, metrics, shutdown).await;
+            Box::pin(lead(settings, client, cluster, metrics, shutdown)).await;
         }
     };
     let idle = async {
@@ -107,6 +107,7 @@ async fn cluster_id(client: &Client) -> anyhow::Result<ClusterId> {
 }
 
 /// Everything that only the holder of the lease may do.
+#[expect(clippy::too_many_lines, reason = "one list of what is wired to what")]
 async fn lead(
     settings: Settings,
     client: Client,
@@ -123,7 +124,8 @@ async fn lead(
     let credentials = Arc::new(Credentials::new(client.clone(), &settings.namespace, MAX_AGE.min(settings.resync)));
     let budgets = Budgets::default();
     let reports = Reports::default();
-    let brakes = Arc::new(Brakes::new(caches.nodes.clone(), caches.environments.clone(), settings.settle_time));
+    let (nodes, environments) = (caches.nodes.clone(), caches.environments.clone());
+    let brakes = Arc::new(Brakes::new(nodes, environments, registry.clone(), settings.settle_time));
     let parts = Parts {
         client: client.clone(),
         events: events.clone(),
@@ -143,7 +145,7 @@ async fn lead(
         registry: registry.clone(),
         orphans: reports.clone(),
         metrics: metrics.clone(),
-        wakes: wakes.from_writers(),
+        wakes: wakes.for_writers(),
         started: wakes.users_of_zones(&caches),
         authority: settings.authority,
         resolvers: settings.resolvers.clone(),
@@ -238,7 +240,7 @@ fn stop_signal() -> watch::Receiver<bool> {
                 Ok(mut signal) => signal.recv().await.map_or((), drop),
                 Err(error) => {
                     tracing::error!(%error, "SIGTERM cannot be caught");
-                    std::future::pending().await
+                    std::future::pending::<()>().await;
                 }
             }
         };

@@ -1,9 +1,11 @@
 //! The rig itself: a test that trusts a control plane, a proxy or a kill needs these to be what they claim.
+#![allow(clippy::expect_used, clippy::panic, clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use std::process::Command;
 use std::time::Duration;
 
-use k8s_openapi::api::core::v1::ConfigMap;
+use k8s_openapi::api::coordination::v1::Lease;
+use k8s_openapi::api::core::v1::{ConfigMap, Event};
 use kube::api::{Api, PostParams};
 use kube::config::{Config, KubeConfigOptions, Kubeconfig};
 use serde_json::json;
@@ -11,8 +13,12 @@ use support::{ApiProxy, Cluster, ControlPlane, Fate, Release, Supervised, eventu
 
 const SOON: Duration = Duration::from_secs(30);
 
+fn named(name: &str) -> serde_json::Value {
+    json!({"metadata": {"name": name}})
+}
+
 fn config_map(name: &str) -> ConfigMap {
-    serde_json::from_value(json!({"metadata": {"name": name}})).unwrap()
+    serde_json::from_value(named(name)).unwrap()
 }
 
 async fn through(proxy: &ApiProxy, namespace: &str) -> Api<ConfigMap> {
@@ -97,16 +103,13 @@ async fn the_proxy_records_writes_and_leaves_reads_leases_and_events_out() {
     let api = through(&proxy, &namespace).await;
     api.create(&PostParams::default(), &config_map("a")).await.unwrap();
     api.get("a").await.unwrap();
-    let kubeconfig = proxy.kubeconfig();
-    let lease = json!({"apiVersion": "coordination.k8s.io/v1", "kind": "Lease",
-        "metadata": {"name": "l", "namespace": namespace}})
-    .to_string();
-    let file = control_plane.directory().join(unique("lease"));
-    std::fs::write(&file, lease).unwrap();
-    cluster
-        .kubectl(&["--kubeconfig", kubeconfig.to_str().unwrap(), "create", "-f", file.to_str().unwrap()])
-        .await
-        .unwrap();
+    let client = api.into_client();
+    let leases: Api<Lease> = Api::namespaced(client.clone(), &namespace);
+    leases.create(&PostParams::default(), &serde_json::from_value(named("l")).unwrap()).await.unwrap();
+    let events: Api<Event> = Api::namespaced(client.clone(), &namespace);
+    let event = json!({"metadata": {"name": "e"}, "involvedObject": {"namespace": namespace}});
+    events.create(&PostParams::default(), &serde_json::from_value(event).unwrap()).await.unwrap();
+    let api: Api<ConfigMap> = Api::namespaced(client, &namespace);
     api.delete("a", &kube::api::DeleteParams::default()).await.unwrap();
 
     let path = format!("/api/v1/namespaces/{namespace}/configmaps");
@@ -183,10 +186,13 @@ async fn a_watch_through_the_proxy_delivers_at_once() {
     let namespace = cluster.namespace("rig").await;
     let proxy = ApiProxy::start(control_plane).await;
     let api = through(&proxy, &namespace).await;
-    let mut events = api.watch(&kube::api::WatchParams::default(), "0").await.unwrap().boxed();
+    let mut events = api.watch(&kube::api::WatchParams::default().disable_bookmarks(), "0").await.unwrap().boxed();
     cluster.kubectl(&["create", "configmap", "seen", "-n", &namespace]).await.unwrap();
     let event = tokio::time::timeout(Duration::from_secs(5), events.try_next()).await.expect("not buffered").unwrap();
-    assert!(matches!(event, Some(kube::api::WatchEvent::Added(map)) if map.metadata.name.as_deref() == Some("seen")));
+    assert!(
+        matches!(&event, Some(kube::api::WatchEvent::Added(map)) if map.metadata.name.as_deref() == Some("seen")),
+        "{event:?}"
+    );
 }
 
 #[tokio::test]

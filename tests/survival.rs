@@ -1,5 +1,6 @@
 //! What a cluster may lose without anything outside being lost or bought twice: every status, every object's identity,
 //! the leader, a reply; and what an outside that refuses may not make the operator do.
+#![allow(clippy::unwrap_used, clippy::panic, reason = "tests may say bluntly what they expect")]
 
 #[path = "crash/world.rs"]
 #[allow(dead_code, reason = "shared with the crash sweep, which needs more of it")]

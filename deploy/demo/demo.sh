@@ -30,7 +30,7 @@ cleanup() {
   if [[ -n $foreign_cluster && ${#applied[@]} -gt 0 ]]; then
     # In a cluster that is not ours the objects must go while the operator still runs: their finalizers need it.
     echo "removing the demo's objects from the cluster" >&2
-    delete_examples >/dev/null 2>&1 || echo "warning: some objects of deploy/examples are still in the cluster" >&2
+    delete_examples "${applied[@]}" >/dev/null 2>&1 || echo "warning: some objects of deploy/examples are still in the cluster" >&2
   fi
   # Every supervisor kills its program when this pipe closes; that happens too if this script is killed with -9.
   exec 7>&-
@@ -153,9 +153,8 @@ shopt -s nullglob
 examples=(deploy/examples/*.yaml)
 [[ ${#examples[@]} -gt 0 ]] || fail "deploy/examples holds no manifest"
 delete_examples() {
-  # Last first: in the order nobody would choose, Zones and Providers before what depends on them would do as well.
-  local index arguments=()
-  for ((index = ${#applied[@]} - 1; index >= 0; index--)); do arguments+=(-f "${applied[index]}"); done
+  local file arguments=()
+  for file in "$@"; do arguments+=(-f "$file"); done
   kubectl delete --ignore-not-found --wait=false "${arguments[@]}"
   kubectl wait --for=delete --timeout=120s "${arguments[@]}" 2>&1 | grep -v 'no matching resources' || true
 }
@@ -218,11 +217,13 @@ if [[ ${KEEP:-} == 1 ]]; then
   fail "one of the demo's processes ended"
 fi
 
-say "deleting the manifests, last first (30 s)"
+mapfile -t shuffled < <(printf '%s\n' "${applied[@]}" | shuf)
+say "deleting the manifests in an order of chance: $(basename -a "${shuffled[@]}" | tr '\n' ' ')(30 s)"
 started=$SECONDS
-delete_examples | sed 's/^/  /'
+delete_examples "${shuffled[@]}" | sed 's/^/  /'
+left=$(for kind in "${kinds[@]}"; do kubectl get -A "$kind" -o name; done)
+[[ -z $left ]] || fail "still in the cluster after $((SECONDS - started)) s: $left"
 echo "  gone after $((SECONDS - started)) s"
-left_objects=$(for kind in "${kinds[@]}" hostnameclaims.roadstead.dev; do kubectl get -A "$kind" -o name; done)
 applied=()
 
 say "what is left outside"
@@ -246,7 +247,13 @@ for thing in records + droplets:
     print("  left:", thing)
 sys.exit(1 if records or droplets else 0)
 PY
-if [[ -n $left_objects ]]; then echo "$left_objects" | sed 's/^/  in the cluster: /'; echo "  (claims of released names keep other namespaces out until the record's TTL is over)"; fi
+claims=$(kubectl get hostnameclaims.roadstead.dev 2>/dev/null)
+if [[ -n $claims ]]; then
+  echo "  tombstones in the cluster, which keep other namespaces from the names until the records' TTL is over:"
+  echo "$claims" | sed 's/^/    /'
+  held=$(kubectl get hostnameclaims.roadstead.dev -o jsonpath='{range .items[?(@.status.state!="Tombstone")]}{.metadata.name} {end}')
+  [[ -z $held ]] || fail "claims without an owner: $held"
+fi
 say "what the clouds were asked in all"
 journal
 say "nothing is left; ending every process of the demo"

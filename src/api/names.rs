@@ -250,11 +250,12 @@ fn encode_uid(uid: &str) -> Result<String, NameError> {
     if bytes.len() == 16 { Ok(data_encoding::BASE32_NOPAD.encode(&bytes).to_ascii_lowercase()) } else { Err(bad()) }
 }
 
-/// The name of a VM: `<name>-<first 8 of the uid>-<incarnation>`, unique per object and incarnation. Callers keep
-/// `name` at 48 characters, so the result is a DNS label for any incarnation up to 9999.
+/// The name of a VM: `<name>-<first 8 of the uid>-<incarnation>`, unique per object and incarnation. `name` is cut to
+/// 48 characters, so the result is a DNS label for any incarnation up to 9999.
 #[must_use]
 pub fn vm_name(name: &str, uid: &str, incarnation: i64) -> String {
     let short: String = uid.chars().filter(char::is_ascii_alphanumeric).take(8).collect();
+    let name: String = name.chars().take(48).collect();
     format!("{name}-{short}-{incarnation}")
 }
 

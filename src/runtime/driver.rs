@@ -270,12 +270,10 @@ impl<R: Reconciler> Driver<R> {
             self.forget(&uid);
             return ("ignored", Action::await_change());
         }
+        let held = if held { Ok(object) } else { self.set_finalizer(&object, true).await };
         let result = match held {
-            true => self.pass(object).await,
-            false => match self.set_finalizer(&object, true).await {
-                Ok(object) => self.pass(object).await,
-                Err(fault) => Err(fault),
-            },
+            Ok(object) => self.pass(object).await,
+            Err(fault) => Err(fault),
         };
         let fault = match result {
             Ok(end) => {
@@ -285,6 +283,10 @@ impl<R: Reconciler> Driver<R> {
             Err(fault) => fault,
         };
         match fault {
+            Fault::Gone => {
+                self.forget(&uid);
+                ("gone", Action::await_change())
+            }
             Fault::Conflict => ("conflict", Action::requeue(Duration::from_millis(100))),
             Fault::RateLimited(after) | Fault::Waiting { after, .. } => ("waiting", Action::requeue(after)),
             Fault::Transient { message, .. } | Fault::Terminal { message, .. } => {
@@ -328,7 +330,7 @@ impl<R: Reconciler> Driver<R> {
                             continue;
                         }
                         Ok(None) => continue,
-                        Err(Fault::Conflict) => return Err(Fault::Conflict),
+                        Err(fault @ (Fault::Conflict | Fault::Gone)) => return Err(fault),
                         Err(fault) => self.fault(fault),
                     }
                 }
@@ -394,7 +396,7 @@ impl<R: Reconciler> Driver<R> {
                 let message = "waiting for the API's rate limit".to_owned();
                 Ended::plain(Outcome::Waiting(Wait { reason: "RateLimited", message, after, keep_ready: true }), after)
             }
-            Fault::Conflict => Ended::plain(Outcome::Done, Duration::from_millis(100)),
+            Fault::Conflict | Fault::Gone => Ended::plain(Outcome::Done, Duration::from_millis(100)),
         }
     }
 

@@ -36,6 +36,9 @@ pub enum Fault {
         /// Message of the condition.
         message: String,
     },
+    /// The object is gone: nothing is left to do for it.
+    #[error("the object is gone")]
+    Gone,
     /// Somebody else wrote the object meanwhile: observe again at once.
     #[error("the object changed meanwhile")]
     Conflict,
@@ -81,6 +84,7 @@ impl From<kube::Error> for Fault {
     fn from(error: kube::Error) -> Self {
         match error {
             kube::Error::Api(status) if status.code == 409 && status.reason != "AlreadyExists" => Self::Conflict,
+            kube::Error::Api(status) if status.code == 404 => Self::Gone,
             kube::Error::Api(status) if status.code == 429 => Self::RateLimited(Duration::from_secs(
                 status.details.map_or(1, |d| u64::from(d.retry_after_seconds).max(1)),
             )),

@@ -30,7 +30,6 @@ macro_rules! status {
                 &mut self.observed_generation
             }
             fn journal(&mut self) -> Option<&mut Option<Journal>> {
-                #[expect(clippy::redundant_closure_call, reason = "the macro takes the accessor as an expression")]
                 ($journal)(self)
             }
         }

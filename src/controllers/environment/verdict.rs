@@ -111,9 +111,8 @@ fn alive(view: &View) -> Verdict {
         if condemned || waiting {
             let mut message =
                 format!("the name could not be published, so the VM was rolled back: {}", rollback.message);
-            if let Some(node) = view.own().filter(|node| is_stuck(node)) {
-                let (_, stuck) = said(node);
-                message = format!("{message}. Removing the VM is stuck: {stuck}. {}", way_out(view));
+            if let Some(progress) = view.own().and_then(|node| progress(view, node)) {
+                message = format!("{message}. Removing the VM: {}", progress.message);
             }
             return Verdict::stalled("Error", &rollback.reason, message);
         }
@@ -201,21 +200,26 @@ fn said(node: &Node) -> (String, String) {
     }
 }
 
-/// A child on its way out: which half it is at, and the way out where it does not get on.
+/// A child on its way out, as the Environment's own end.
 fn leaving(view: &View, node: &Node, reason: &'static str) -> Verdict {
-    let begun = is_current(node) && node.meta().deletion_timestamp.is_some();
-    if !begun {
+    progress(view, node).unwrap_or_else(|| {
         let message = format!("waiting for the Node {} to withdraw its record and delete its VM", node.name_any());
-        return Verdict::progressing("Deleting", reason, message);
+        Verdict::progressing("Deleting", reason, message)
+    })
+}
+
+/// How far the end of a child has got, in its own words, with the way out where it needs one; `None` until it begins.
+fn progress(view: &View, node: &Node) -> Option<Verdict> {
+    if !is_current(node) || node.meta().deletion_timestamp.is_none() {
+        return None;
     }
-    let (said_reason, said_message) = said(node);
-    let stalled = node.status.as_ref().is_some_and(|s| condition::is_true(&s.conditions, STALLED));
+    let (reason, mut message) = said(node);
     if is_stuck(node) {
-        let message = format!("{said_message}. {}", way_out(view));
-        let state = if stalled { Verdict::stalled } else { Verdict::progressing };
-        return state("Deleting", &said_reason, message);
+        message = format!("{message}. {}", way_out(view));
     }
-    Verdict::progressing("Deleting", &said_reason, said_message)
+    let stalled = node.status.as_ref().is_some_and(|s| condition::is_true(&s.conditions, STALLED));
+    let state = if stalled { Verdict::stalled } else { Verdict::progressing };
+    Some(state("Deleting", &reason, message))
 }
 
 /// Whether a child that is being deleted needs a person.

@@ -131,7 +131,10 @@ impl NodeReconciler {
 
         let zone = deps.zones.get(&Key::cluster(&node.spec.zone_ref.name)).map(|zone| self.zone_view(&zone, home));
         let provider = deps.providers.get(&Key::cluster(&node.spec.provider_ref.name));
-        let held = provider.as_deref().and_then(|p| deps.brakes.held(p, node, Timestamp::now()));
+        let held = match provider.as_deref() {
+            Some(provider) => deps.brakes.held(provider, node, Timestamp::now()).await,
+            None => None,
+        };
         let provider = match provider {
             Some(provider) => Some(self.provider_view(&provider, node, &status, home).await),
             None => None,

@@ -17,8 +17,14 @@ use crate::api::node::Node;
 use crate::api::provider::{self, Provider};
 use crate::api::refs::DeletionPolicy;
 use crate::cli;
+use crate::cloud::Source;
 use crate::cloud::brake::{Affected, Brake, Hold, Kind, Limits, Verdict};
+use crate::cloud::fleet::{Sight, Snapshot};
+use crate::controllers::registry::Registry;
 use crate::runtime::cache::{Cache, Key};
+
+/// Any listing that was not superseded will do: those who act on a VM have just asked for a new one.
+const NEWEST: Duration = Duration::from_hours(1);
 
 /// The annotation that approves a hold.
 pub const APPROVE: &str = "roadstead.dev/approve-deletions";
@@ -55,21 +61,28 @@ type Released = HashMap<String, Passed>;
 pub struct Brakes {
     nodes: Cache<Node>,
     environments: Cache<Environment>,
+    registry: Arc<Registry>,
     settle: Duration,
     /// By Provider.
     released: Mutex<HashMap<String, Released>>,
 }
 
 impl Brakes {
-    /// Over all Nodes and Environments. `settle` is how long a VM must be missing before its Node may act on it.
+    /// Over all Nodes and Environments, and the listings of the Providers in `registry`. `settle` is how long a VM must
+    /// be missing before its Node may act on it.
     #[must_use]
-    pub fn new(nodes: Cache<Node>, environments: Cache<Environment>, settle: Duration) -> Self {
-        Self { nodes, environments, settle, released: Mutex::default() }
+    pub fn new(
+        nodes: Cache<Node>,
+        environments: Cache<Environment>,
+        registry: Arc<Registry>,
+        settle: Duration,
+    ) -> Self {
+        Self { nodes, environments, registry, settle, released: Mutex::default() }
     }
 
     /// Asks whether `node` may be taken apart (it is being deleted) or its record withdrawn (its VM is missing);
     /// `None` if so, and for every Node that asks for neither. To be asked right before acting: the answer counts.
-    pub fn held(&self, provider: &Provider, node: &Node, now: Timestamp) -> Option<Held> {
+    pub async fn held(&self, provider: &Provider, node: &Node, now: Timestamp) -> Option<Held> {
         let kind = if is_deleting(node) {
             Kind::MassDeletion
         } else if missing_since(node).is_some() {
@@ -80,9 +93,10 @@ impl Brakes {
         if !counts(kind, node) || self.ends_with_its_environment(node, now) {
             return None;
         }
+        let name = provider.name_any();
+        let listing = self.listing(&name).await;
         // Locked until the decision is remembered: two Nodes must not get the same last place.
         let mut released = self.released();
-        let name = provider.name_any();
         let released = released.entry(name.clone()).or_default();
         let uid = node.uid().unwrap_or_default();
         if acted_at(kind, node, released.get(&uid).copied().unwrap_or_default()).is_some() {
@@ -95,8 +109,7 @@ impl Brakes {
             // Our own watch may be ahead of the cache.
             nodes.retain(|other| other.metadata.uid != node.metadata.uid);
             nodes.push(Arc::new(node.clone()));
-            let counted = count(&nodes, &name, |n| self.ends_with_its_environment(n, now), released);
-            counted.decide(kind, provider, now).go
+            self.count(&nodes, &name, listing.as_ref(), released, now).decide(kind, provider, now).go
         };
         if go {
             let sure = SignedDuration::try_from(self.settle).unwrap_or(SignedDuration::MAX);
@@ -110,10 +123,11 @@ impl Brakes {
 
     /// How both brakes of `provider` stand.
     #[must_use]
-    pub fn state(&self, provider: &Provider, now: Timestamp) -> State {
+    pub async fn state(&self, provider: &Provider, now: Timestamp) -> State {
         let window = SignedDuration::try_from(limits(provider).window).unwrap_or(SignedDuration::MAX);
         let nodes = self.nodes.all();
         let name = provider.name_any();
+        let listing = self.listing(&name).await;
         let mut released = self.released();
         let released = released.entry(name.clone()).or_default();
         let there: HashSet<&str> = nodes.iter().filter_map(|node| node.metadata.uid.as_deref()).collect();
@@ -122,8 +136,31 @@ impl Brakes {
             let lately = |at: Timestamp| now.duration_since(at) < window;
             there.contains(uid.as_str()) || [passed.deletion, passed.absence].into_iter().flatten().any(lately)
         });
-        let counted = count(&nodes, &name, |n| self.ends_with_its_environment(n, now), released);
-        State::of(&counted, provider, now)
+        State::of(&self.count(&nodes, &name, listing.as_ref(), released, now), provider, now)
+    }
+
+    /// The newest listing of the Provider's VMs; `None` where there is none to speak of.
+    async fn listing(&self, provider: &str) -> Option<Snapshot> {
+        match self.registry.provider(provider) {
+            Some(Source::Vms(fleet)) => fleet.snapshot(NEWEST).await.ok(),
+            Some(Source::Static(_)) | None => None,
+        }
+    }
+
+    fn count(
+        &self,
+        nodes: &[Arc<Node>],
+        provider: &str,
+        listing: Option<&Snapshot>,
+        released: &Released,
+        now: Timestamp,
+    ) -> Counted {
+        // The others may not have looked yet: what the listing lacks counts before their journals say so.
+        let unlisted = |node: &Node| {
+            let id = node.status.as_ref().and_then(|status| status.vm_id.as_deref());
+            listing.zip(id).is_some_and(|(listing, id)| listing.sight(id) == Sight::Missing)
+        };
+        count(nodes, provider, unlisted, |n| self.ends_with_its_environment(n, now), released)
     }
 
     /// Whether the Node is the child of an Environment that is gone, going or over: ending those is not a matter for
@@ -183,7 +220,13 @@ pub struct Counted {
 }
 
 /// Counts the Nodes of `provider` among `nodes`, and those let through that are gone.
-fn count(nodes: &[Arc<Node>], provider: &str, ended: impl Fn(&Node) -> bool, released: &Released) -> Counted {
+fn count(
+    nodes: &[Arc<Node>],
+    provider: &str,
+    unlisted: impl Fn(&Node) -> bool,
+    ended: impl Fn(&Node) -> bool,
+    released: &Released,
+) -> Counted {
     let mut counted = Counted::default();
     let mut present = HashSet::new();
     for node in nodes.iter().filter(|node| node.spec.provider_ref.name == provider) {
@@ -197,7 +240,7 @@ fn count(nodes: &[Arc<Node>], provider: &str, ended: impl Fn(&Node) -> bool, rel
             if counts(Kind::MassDeletion, node) && !ended(node) {
                 counted.deleting.push(affected(Kind::MassDeletion));
             }
-        } else if missing_since(node).is_some() {
+        } else if missing_since(node).is_some() || unlisted(node) {
             if !ended(node) {
                 counted.missing.push(affected(Kind::MassAbsence));
             }

@@ -68,9 +68,10 @@ fn provider() -> Provider {
 }
 
 /// The Provider as its own controller would write it.
-fn with_hold(brakes: &Brakes, minute: i64) -> Provider {
+async fn with_hold(brakes: &Brakes, minute: i64) -> Provider {
     let mut provider = provider();
-    provider.status = Some(ProviderStatus { hold: brakes.state(&provider, at(minute)).hold, ..Default::default() });
+    provider.status =
+        Some(ProviderStatus { hold: brakes.state(&provider, at(minute)).await.hold, ..Default::default() });
     provider
 }
 
@@ -80,96 +81,104 @@ fn approve(provider: &mut Provider) {
 }
 
 fn brakes(nodes: impl IntoIterator<Item = Node>) -> Brakes {
-    Brakes::new(Cache::of(nodes), Cache::of([]), SETTLE)
+    Brakes::new(Cache::of(nodes), Cache::of([]), Arc::default(), SETTLE)
 }
 
 /// How many of `nodes` get through when each asks once.
-fn let_through(brakes: &Brakes, provider: &Provider, nodes: &[Node], minute: i64) -> usize {
-    nodes.iter().filter(|node| brakes.held(provider, node, at(minute)).is_none()).count()
+async fn let_through(brakes: &Brakes, provider: &Provider, nodes: &[Node], minute: i64) -> usize {
+    let mut through = 0;
+    for node in nodes {
+        through += usize::from(brakes.held(provider, node, at(minute)).await.is_none());
+    }
+    through
 }
 
-#[test]
-fn a_node_that_stays_is_never_held() {
+#[tokio::test]
+async fn a_node_that_stays_is_never_held() {
     let nodes: Vec<_> = (0..20).map(node).collect();
     let brakes = brakes((0..20).map(deleted));
-    assert_eq!(let_through(&brakes, &provider(), &nodes, 0), 20);
+    assert_eq!(let_through(&brakes, &provider(), &nodes, 0).await, 20);
 }
 
-#[test]
-fn few_deletions_go_and_a_mass_deletion_is_held_wholly() {
+#[tokio::test]
+async fn few_deletions_go_and_a_mass_deletion_is_held_wholly() {
     for (deleting, through) in [(5, 5), (6, 0), (100, 0)] {
         let gone: Vec<_> = (0..deleting).map(deleted).collect();
         let brakes = brakes(gone.iter().cloned());
-        assert_eq!(let_through(&brakes, &provider(), &gone, 0), through, "{deleting} deleted");
+        assert_eq!(let_through(&brakes, &provider(), &gone, 0).await, through, "{deleting} deleted");
     }
 }
 
-#[test]
-fn however_far_the_cache_lags_no_more_than_allowed_get_through() {
+#[tokio::test]
+async fn however_far_the_cache_lags_no_more_than_allowed_get_through() {
     // The cache knows of no deletion yet: each Node that asks is the first it hears of.
     let brakes = brakes((0..100).map(node));
     let gone: Vec<_> = (0..100).map(deleted).collect();
-    assert_eq!(let_through(&brakes, &provider(), &gone, 0), 10, "a tenth of a hundred");
-    assert_eq!(let_through(&brakes, &provider(), &gone, 1), 10, "those that were let through stay so, nobody follows");
+    assert_eq!(let_through(&brakes, &provider(), &gone, 0).await, 10, "a tenth of a hundred");
+    assert_eq!(
+        let_through(&brakes, &provider(), &gone, 1).await,
+        10,
+        "those that were let through stay so, nobody follows"
+    );
 }
 
-#[test]
-fn an_approved_mass_deletion_proceeds_wholly_and_its_approval_lapses() {
+#[tokio::test]
+async fn an_approved_mass_deletion_proceeds_wholly_and_its_approval_lapses() {
     let gone: Vec<_> = (0..100).map(deleted).collect();
     let brakes = brakes(gone.iter().cloned());
-    let mut provider = with_hold(&brakes, 0);
-    let state = brakes.state(&provider, at(0));
+    let mut provider = with_hold(&brakes, 0).await;
+    let state = brakes.state(&provider, at(0)).await;
     assert_eq!(state.hold.as_ref().map(|hold| (hold.reason.as_str(), hold.nodes)), Some(("DeletionHeld", 100)));
     assert!(state.held.unwrap().message.contains("roadstead.dev/approve-deletions=deletion-"));
-    assert_eq!(let_through(&brakes, &provider, &gone, 0), 0);
+    assert_eq!(let_through(&brakes, &provider, &gone, 0).await, 0);
 
     approve(&mut provider);
-    let state = brakes.state(&provider, at(1));
+    let state = brakes.state(&provider, at(1)).await;
     assert!(state.hold.is_some() && state.held.is_none(), "approved, and remembered until it is over");
-    assert_eq!(let_through(&brakes, &provider, &gone, 1), 100);
+    assert_eq!(let_through(&brakes, &provider, &gone, 1).await, 100);
 
-    let over = brakes.state(&provider, at(30));
+    let over = brakes.state(&provider, at(30)).await;
     assert_eq!(over, State::default(), "nobody waits, and the window has passed");
     provider.status = None;
     let next: Vec<_> = (200..250).map(deleted).collect();
-    let brakes = Brakes::new(Cache::of(next.iter().cloned()), Cache::of([]), SETTLE);
-    assert_eq!(let_through(&brakes, &provider, &next, 31), 0, "the old approval approves nothing new");
+    let brakes = Brakes::new(Cache::of(next.iter().cloned()), Cache::of([]), Arc::default(), SETTLE);
+    assert_eq!(let_through(&brakes, &provider, &next, 31).await, 0, "the old approval approves nothing new");
 }
 
-#[test]
-fn a_hold_keeps_its_id_while_more_join_it() {
+#[tokio::test]
+async fn a_hold_keeps_its_id_while_more_join_it() {
     let brakes = brakes((0..20).map(deleted));
-    let provider = with_hold(&brakes, 0);
+    let provider = with_hold(&brakes, 0).await;
     brakes.nodes.put(deleted(20));
-    let hold = brakes.state(&provider, at(5)).hold.unwrap();
+    let hold = brakes.state(&provider, at(5)).await.hold.unwrap();
     assert_eq!(Some(hold.id), provider.status.as_ref().unwrap().hold.as_ref().map(|hold| hold.id.clone()));
     assert_eq!(hold.nodes, 21);
 }
 
-#[test]
-fn nodes_that_are_gone_count_until_the_window_has_passed() {
+#[tokio::test]
+async fn nodes_that_are_gone_count_until_the_window_has_passed() {
     let first: Vec<_> = (0..5).map(deleted).collect();
     let brakes = brakes(first.iter().cloned());
-    assert_eq!(let_through(&brakes, &provider(), &first, 0), 5);
+    assert_eq!(let_through(&brakes, &provider(), &first, 0).await, 5);
     // They go; five others are deleted within the window, and again after it.
     let brakes = Brakes { nodes: Cache::of((5..10).map(deleted)), ..brakes };
     let second: Vec<_> = (5..10).map(deleted).collect();
-    brakes.state(&provider(), at(9));
-    assert_eq!(let_through(&brakes, &provider(), &second, 9), 0);
-    brakes.state(&provider(), at(11));
-    assert_eq!(let_through(&brakes, &provider(), &second, 11), 5);
+    let _ = brakes.state(&provider(), at(9)).await;
+    assert_eq!(let_through(&brakes, &provider(), &second, 9).await, 0);
+    let _ = brakes.state(&provider(), at(11)).await;
+    assert_eq!(let_through(&brakes, &provider(), &second, 11).await, 5);
 }
 
-#[test]
-fn after_a_restart_the_journals_say_who_was_let_through() {
+#[tokio::test]
+async fn after_a_restart_the_journals_say_who_was_let_through() {
     let withdrawn = |n| journal(deleted(n), Journal { withdrawn_at: Some(Time(at(0))), ..Journal::default() });
     let brakes = brakes((0..5).map(withdrawn).chain([deleted(5)]));
-    assert_eq!(let_through(&brakes, &provider(), &[withdrawn(0), deleted(5)], 1), 1, "the sixth waits");
-    assert_eq!(let_through(&brakes, &provider(), &[deleted(5)], 11), 1);
+    assert_eq!(let_through(&brakes, &provider(), &[withdrawn(0), deleted(5)], 1).await, 1, "the sixth waits");
+    assert_eq!(let_through(&brakes, &provider(), &[deleted(5)], 11).await, 1);
 }
 
-#[test]
-fn other_providers_and_the_policy_orphan_do_not_count() {
+#[tokio::test]
+async fn other_providers_and_the_policy_orphan_do_not_count() {
     let mut elsewhere: Vec<_> = (0..50).map(deleted).collect();
     for (n, node) in elsewhere.iter_mut().enumerate() {
         if n % 2 == 0 {
@@ -179,11 +188,11 @@ fn other_providers_and_the_policy_orphan_do_not_count() {
         }
     }
     let brakes = brakes(elsewhere.iter().cloned().chain([deleted(50)]));
-    assert_eq!(let_through(&brakes, &provider(), &[deleted(50), elsewhere[1].clone()], 0), 2);
+    assert_eq!(let_through(&brakes, &provider(), &[deleted(50), elsewhere[1].clone()], 0).await, 2);
 }
 
-#[test]
-fn children_of_environments_that_end_do_not_count_but_those_of_a_living_one_do() {
+#[tokio::test]
+async fn children_of_environments_that_end_do_not_count_but_those_of_a_living_one_do() {
     let mut expired = environment("expired");
     expired.status = Some(EnvironmentStatus { phase: Some("Expired".into()), ..Default::default() });
     let mut over = environment("over");
@@ -195,59 +204,70 @@ fn children_of_environments_that_end_do_not_count_but_those_of_a_living_one_do()
     let environments = [expired, over, going, again, environment("alive")];
     for (owner, through) in [("expired", 30), ("over", 30), ("going", 30), ("again", 30), ("gone", 30), ("alive", 0)] {
         let gone: Vec<_> = (0..30).map(|n| child_of(deleted(n), owner)).collect();
-        let brakes = Brakes::new(Cache::of(gone.iter().cloned()), Cache::of(environments.clone()), SETTLE);
-        assert_eq!(let_through(&brakes, &provider(), &gone, 0), through, "{owner}");
-        assert_eq!(brakes.state(&provider(), at(0)).hold.is_none(), through > 0, "{owner}");
+        let brakes =
+            Brakes::new(Cache::of(gone.iter().cloned()), Cache::of(environments.clone()), Arc::default(), SETTLE);
+        assert_eq!(let_through(&brakes, &provider(), &gone, 0).await, through, "{owner}");
+        assert_eq!(brakes.state(&provider(), at(0)).await.hold.is_none(), through > 0, "{owner}");
     }
 }
 
-#[test]
-fn a_fleet_that_vanishes_keeps_its_records_until_a_person_approves() {
+#[tokio::test]
+async fn a_fleet_that_vanishes_keeps_its_records_until_a_person_approves() {
     let nodes: Vec<_> = (0..20).map(lost).collect();
     let brakes = brakes(nodes.iter().cloned());
-    let mut provider = with_hold(&brakes, 0);
+    let mut provider = with_hold(&brakes, 0).await;
     assert_eq!(provider.status.as_ref().unwrap().hold.as_ref().unwrap().reason, "MassAbsence");
-    assert_eq!(brakes.held(&provider, &nodes[0], at(0)).unwrap().reason, "MassAbsence");
+    assert_eq!(brakes.held(&provider, &nodes[0], at(0)).await.unwrap().reason, "MassAbsence");
     approve(&mut provider);
-    assert_eq!(let_through(&brakes, &provider, &nodes, 1), 20);
+    assert_eq!(let_through(&brakes, &provider, &nodes, 1).await, 20);
 }
 
-#[test]
-fn a_node_whose_record_is_withdrawn_already_is_not_held_by_the_others() {
+#[tokio::test]
+async fn a_node_whose_record_is_withdrawn_already_is_not_held_by_the_others() {
     let mut bare = lost(0);
     bare.status.as_mut().unwrap().record = None;
     let brakes = brakes((1..20).map(lost).chain([bare.clone()]));
-    assert_eq!(brakes.held(&provider(), &bare, at(0)), None);
+    assert_eq!(brakes.held(&provider(), &bare, at(0)).await, None);
 }
 
-#[test]
-fn a_suspicion_takes_no_place_before_it_has_settled() {
+#[tokio::test]
+async fn a_suspicion_takes_no_place_before_it_has_settled() {
     let fresh = |n| journal(node(n), Journal { missing_since: Some(Time(at(0))), ..Journal::default() });
     let suspected: Vec<_> = (0..5).map(fresh).collect();
     let brakes = brakes(suspected.iter().cloned());
-    assert_eq!(let_through(&brakes, &provider(), &suspected, 0), 5);
+    assert_eq!(let_through(&brakes, &provider(), &suspected, 0).await, 5);
     // They were only late: five others may act.
     let brakes = Brakes { nodes: Cache::of((10..15).map(lost)), ..brakes };
     let lost: Vec<_> = (10..15).map(lost).collect();
-    assert_eq!(let_through(&brakes, &provider(), &lost, 2), 5);
+    assert_eq!(let_through(&brakes, &provider(), &lost, 2).await, 5);
 }
 
-#[test]
-fn one_hold_is_shown_and_makes_room_when_nobody_waits_for_it() {
+#[tokio::test]
+async fn one_hold_is_shown_and_makes_room_when_nobody_waits_for_it() {
     let gone: Vec<_> = (0..10).map(deleted).collect();
     let missing: Vec<_> = (10..20).map(lost).collect();
     let brakes = brakes(gone.iter().chain(&missing).cloned());
-    let mut provider = with_hold(&brakes, 0);
+    let mut provider = with_hold(&brakes, 0).await;
     let shown = |provider: &Provider| provider.status.as_ref().unwrap().hold.as_ref().unwrap().reason.clone();
     assert_eq!(shown(&provider), "DeletionHeld");
     approve(&mut provider);
-    assert_eq!(let_through(&brakes, &provider, &missing, 1), 0, "the approval is of the deletions");
-    assert_eq!(let_through(&brakes, &provider, &gone, 1), 10);
-    let hold = brakes.state(&provider, at(1)).hold;
+    assert_eq!(let_through(&brakes, &provider, &missing, 1).await, 0, "the approval is of the deletions");
+    assert_eq!(let_through(&brakes, &provider, &gone, 1).await, 10);
+    let hold = brakes.state(&provider, at(1)).await.hold;
     provider.status = Some(ProviderStatus { hold, ..Default::default() });
     assert_eq!(shown(&provider), "MassAbsence");
     approve(&mut provider);
-    assert_eq!(let_through(&brakes, &provider, &missing, 2), 10);
-    let state = brakes.state(&provider, at(2));
+    assert_eq!(let_through(&brakes, &provider, &missing, 2).await, 10);
+    let state = brakes.state(&provider, at(2)).await;
     assert_eq!(state.hold, provider.status.as_ref().unwrap().hold, "no new hold for what was approved before");
+}
+
+#[test]
+fn what_a_listing_lacks_counts_before_the_nodes_have_looked() {
+    let nodes: Vec<_> = (0..20).map(|n| Arc::new(node(n))).collect();
+    let counted = count(&nodes, "do", |_| true, |_| false, &Released::new());
+    assert_eq!((counted.total, counted.missing.len()), (20, 20));
+    assert!(!counted.decide(Kind::MassAbsence, &provider(), at(0)).go);
+    let counted = count(&nodes, "do", |node| node.name_any() == "web-1", |_| false, &Released::new());
+    assert!(counted.decide(Kind::MassAbsence, &provider(), at(0)).go);
 }

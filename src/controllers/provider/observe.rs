@@ -45,7 +45,7 @@ impl ProviderReconciler {
             provider: provider.clone(),
             status: <Self as Reconciler>::status(provider),
             source,
-            brakes: deps.brakes.state(provider, Timestamp::now()),
+            brakes: deps.brakes.state(provider, Timestamp::now()).await,
             stale,
             users: if deleting { self.users(&name) } else { Users::default() },
             orphans: deps.orphans.get(Kind::Vm, &name),

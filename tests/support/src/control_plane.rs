@@ -48,8 +48,8 @@ impl ControlPlane {
         let start = scripts.join("start.sh");
         let (processes, line) = Supervised::start(
             &start,
-            Command::new(&start).arg(programs()).arg(directory.path().join("controlplane")),
-            Duration::from_secs(180),
+            Command::new(&start).arg(programs()).arg(directory.path()),
+            Duration::from_mins(3),
         );
         let kubeconfig = line.strip_prefix("ready ").unwrap_or_else(|| panic!("unexpected: {line}")).into();
         Self { _processes: processes, directory: Arc::new(directory), kubeconfig }
@@ -61,7 +61,7 @@ impl ControlPlane {
         &self.kubeconfig
     }
 
-    /// A directory that lives as long as the control plane, for logs and generated files.
+    /// The control plane's directory, removed with it: its logs, and room for generated files.
     #[must_use]
     pub fn directory(&self) -> &Path {
         self.directory.path()
@@ -93,7 +93,7 @@ impl ControlPlane {
         let path = self.directory().join(crate::unique("kubeconfig"));
         let mut cluster = serde_json::json!({ "server": server });
         if server.starts_with("https://") {
-            let ca = self.directory().join("controlplane/ca.crt");
+            let ca = self.directory().join("ca.crt");
             cluster["certificate-authority"] = ca.to_str().expect("the path is UTF-8").into();
         }
         let content = serde_json::json!({
@@ -117,10 +117,10 @@ impl ControlPlane {
         (text("/clusters/0/cluster/server"), text("/users/0/user/token"))
     }
 
-    /// A kubeconfig with the rights of a ServiceAccount, as a pod would have them; valid for one hour.
+    /// A kubeconfig with the rights of a `ServiceAccount`, as a pod would have them; valid for one hour.
     ///
     /// # Panics
-    /// If the ServiceAccount does not exist.
+    /// If the `ServiceAccount` does not exist.
     pub async fn service_account_kubeconfig(&self, namespace: &str, name: &str) -> PathBuf {
         let token = self
             .cluster()

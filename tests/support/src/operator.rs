@@ -17,7 +17,7 @@ const SHOWN_LINES: usize = 300;
 pub struct SimAddresses {
     /// Base URL of the Cloudflare API.
     pub cloudflare: String,
-    /// Base URL of the DigitalOcean API.
+    /// Base URL of the `DigitalOcean` API.
     pub digitalocean: String,
     /// The public resolver.
     pub resolver: SocketAddr,
@@ -42,7 +42,7 @@ pub struct OperatorOptions {
     pub ttl_wait_cap: Duration,
     /// Global freeze.
     pub read_only: bool,
-    /// The kubeconfig to run with (a proxy's, a ServiceAccount's); the administrator's by default.
+    /// The kubeconfig to run with (a proxy's, a `ServiceAccount`'s); the administrator's by default.
     pub kubeconfig: Option<PathBuf>,
     /// Further arguments, after all others.
     pub arguments: Vec<String>,
@@ -57,8 +57,8 @@ impl OperatorOptions {
         Self {
             binary: binary.into(),
             cluster_id: "test1".to_owned(),
-            resync: Duration::from_secs(60),
-            orphan_interval: Duration::from_secs(60),
+            resync: Duration::from_mins(1),
+            orphan_interval: Duration::from_mins(1),
             settle_time: Duration::from_secs(1),
             ttl_wait_cap: Duration::from_secs(1),
             read_only: false,
@@ -144,7 +144,7 @@ impl Operator {
     /// Waits until `/readyz` answers 200.
     pub async fn wait_ready(&mut self) {
         let url = format!("http://{}/readyz", self.metrics);
-        eventually(Duration::from_secs(60), "the operator to be ready", async || {
+        eventually(Duration::from_mins(1), "the operator to be ready", async || {
             let ended = self.process.as_mut().and_then(Supervised::ended);
             assert!(ended.is_none(), "the operator ended: {ended:?}");
             let status = reqwest::get(&url).await.map_err(|error| error.to_string())?.status();

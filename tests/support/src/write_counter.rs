@@ -38,7 +38,7 @@ impl WriteCounter {
     pub(crate) async fn start(api: Api<DynamicObject>) -> Self {
         let list = api.list(&ListParams::default()).await.expect("the kind can be listed");
         let counts: Counts =
-            list.items.iter().map(|object| (key(object), seen(WriteCount::default(), object))).collect();
+            list.items.iter().map(|object| (key(object), seen(&WriteCount::default(), object))).collect();
         let counts = Arc::new(Mutex::new(counts));
         let from = list.metadata.resource_version.unwrap_or_default();
         let watcher = tokio::spawn(watch(api.clone(), from, counts.clone()));
@@ -103,7 +103,7 @@ async fn watch(api: Api<DynamicObject>, mut from: String, counts: Arc<Mutex<Coun
             let count = counts.entry(key(&object)).or_default();
             let respecified = count.generation.is_some() && count.generation != object.metadata.generation;
             *count = seen(
-                WriteCount {
+                &WriteCount {
                     writes: count.writes + 1,
                     // Deletion raises the generation too, but changes no spec.
                     spec_changes: count.spec_changes
@@ -117,8 +117,8 @@ async fn watch(api: Api<DynamicObject>, mut from: String, counts: Arc<Mutex<Coun
     }
 }
 
-fn seen(count: WriteCount, object: &DynamicObject) -> WriteCount {
-    WriteCount { generation: object.metadata.generation, revision: revision(&object.metadata), ..count }
+fn seen(count: &WriteCount, object: &DynamicObject) -> WriteCount {
+    WriteCount { generation: object.metadata.generation, revision: revision(&object.metadata), ..count.clone() }
 }
 
 fn revision(metadata: &ObjectMeta) -> Option<String> {

@@ -124,6 +124,21 @@ fn a_name_that_cannot_be_published_costs_the_vm_and_keeps_its_reason() {
 }
 
 #[test]
+fn a_rollback_that_does_not_get_on_says_what_it_waits_for_beside_its_cause() {
+    let mut world = World::new(environment());
+    world.pass();
+    with_vm(world.node());
+    make_stalled(world.node(), "ForeignRecord");
+    world.pass();
+    say(world.node(), &[("Ready", false, "DeletionHeld"), ("Reconciling", true, "DeletionHeld")]);
+    world.pass();
+    let stalled = world.condition("Stalled").unwrap();
+    assert_eq!(stalled.reason, "ForeignRecord");
+    assert!(stalled.message.contains("ForeignRecord!") && stalled.message.contains("DeletionHeld!"));
+    assert!(world.condition("Reconciling").is_none());
+}
+
+#[test]
 fn a_rollback_is_tried_again_after_the_resync_then_twice_that_and_so_on() {
     let mut world = World::new(environment());
     world.pass();

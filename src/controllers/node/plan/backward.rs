@@ -181,7 +181,8 @@ fn remove(seen: &Observed, facts: &Facts, now: Timestamp) -> Option<NodeStep> {
             Some(Some(_)) => return Some(wait("DeletingVM", format!("deleting VM {id}"), SOON, false)),
         }
     }
-    (!facts.untagged && !(never && ids.is_empty())).then(|| Step::Do(Action::DropOwnerTag))
+    let had_any = !never || !ids.is_empty();
+    (had_any && !facts.untagged).then_some(Step::Do(Action::DropOwnerTag))
 }
 
 /// Gives the claims back. The name stays reserved against other namespaces while a cache may hold its record.
@@ -189,7 +190,7 @@ fn release(seen: &Observed, facts: &Facts) -> Option<NodeStep> {
     let name = seen.status.fqdn.as_deref().and_then(|name| Fqdn::parse(name).ok());
     let name = name.or_else(|| fqdn(&seen.node, seen.zone.as_ref()?.domain.as_ref()?));
     // A record that was given up may stay for ever, but nobody can wait for that.
-    let seconds = seen.status.record.as_ref().map(|r| if r.ttl == 1 { 300 } else { r.ttl });
+    let seconds = seen.status.record.is_some().then(|| i64::try_from(ttl(seen).as_secs()).unwrap_or(i64::MAX));
     let name = name.map(|name| (Reservation::of_name(&name), &seen.name, seconds));
     let address = static_address(&seen.node).map(|address| (Reservation::of_address(address), &seen.address, None));
     let published = seen.status.addresses.as_ref().and_then(crate::api::node::Addresses::publishable);

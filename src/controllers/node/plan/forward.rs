@@ -51,7 +51,7 @@ pub(super) fn plan(seen: &Observed, facts: &Facts, now: Timestamp) -> NodeStep {
     if !zone.running || matches!(provider.hosts, Hosts::Unknown { .. }) {
         return wait("Starting", "waiting for Zone and Provider to be read", BOOTING, true);
     }
-    if let Some(step) = claim(seen, facts, &target) {
+    if let Some(step) = claim(seen, facts, &target, now) {
         return step;
     }
     let address = match target.address {
@@ -65,7 +65,7 @@ pub(super) fn plan(seen: &Observed, facts: &Facts, now: Timestamp) -> NodeStep {
 }
 
 /// The name, and for an existing host its address, must be ours before anything is published or paid for.
-fn claim(seen: &Observed, facts: &Facts, target: &Target) -> Option<NodeStep> {
+fn claim(seen: &Observed, facts: &Facts, target: &Target, now: Timestamp) -> Option<NodeStep> {
     let name = (Reservation::of_name(&target.fqdn), &seen.name);
     let address = target.address.map(|address| (Reservation::of_address(address), &seen.address));
     for (reservation, cached) in std::iter::once(name).chain(address) {
@@ -91,7 +91,7 @@ fn claim(seen: &Observed, facts: &Facts, target: &Target) -> Option<NodeStep> {
                     "{} was released by namespace {namespace} and stays reserved until its record has left every cache",
                     reservation.fqdn
                 );
-                let left = Duration::try_from(until.duration_since(Timestamp::now())).unwrap_or_default();
+                let left = Duration::try_from(until.duration_since(now)).unwrap_or_default();
                 return Some(wait("HostnameReserved", message, left + Duration::from_secs(1), false));
             }
         }
@@ -129,13 +129,10 @@ fn vm(
     };
     let vm = facts.got.get(id).cloned().flatten().map(Arc::new).or_else(|| snapshot.vm(id));
     match &vm {
-        Some(vm) => match address(vm).filter(|_| vm.status != VmStatus::New) {
-            Some(address) => Ok(address),
-            None => {
-                let message = format!("VM {id} ({}) is starting and has no address yet", vm.name);
-                Err(Box::new(wait("WaitingForAddress", message, BOOTING, false)))
-            }
-        },
+        Some(vm) => address(vm).filter(|_| vm.status != VmStatus::New).ok_or_else(|| {
+            let message = format!("VM {id} ({}) is starting and has no address yet", vm.name);
+            Box::new(wait("WaitingForAddress", message, BOOTING, false))
+        }),
         // `lost` looks into it; until it is sure, the name stays where it is.
         None => match settled {
             Some(address) => Ok(address),
@@ -286,10 +283,11 @@ fn replacement(
     defaults: &[String; 3],
     now: Timestamp,
 ) -> Option<NodeStep> {
-    let token = seen.annotation("replace")?;
+    // The journal keeps what was acted on, and has room for so much.
+    let token: String = seen.annotation("replace")?.chars().take(253).collect();
     let journal = seen.status.journal.clone().unwrap_or_default();
     let id = seen.status.vm_id.clone()?;
-    if journal.replaced.as_deref() == Some(token) || !journal.retired.is_empty() {
+    if journal.replaced.as_deref() == Some(token.as_str()) || !journal.retired.is_empty() {
         return None;
     }
     let next = seen.status.incarnation.unwrap_or(1) + 1;
@@ -305,7 +303,7 @@ fn replacement(
     status.incarnation = Some(next);
     (status.size, status.image) = (Some(machine.size), Some(machine.image));
     status.journal = Some(Journal {
-        replaced: Some(token.to_owned()),
+        replaced: Some(token),
         retired: vec![id],
         intent: None,
         started_at: None,
@@ -395,19 +393,19 @@ fn publish(
     if let Some(step) = former_address(seen, facts, target) {
         return step;
     }
-    if !is_confirmed(seen, facts) {
-        if let Some(step) = confirm(seen, facts, zone, wanted, now) {
-            // Resolvers may lag as long as they like: who still points at a replaced VM does so for one TTL.
-            let moved = facts.authority == Some(Confirmation::Confirmed);
-            let retired = retire(seen, facts, now).filter(|_| moved && matches!(step, Step::Wait(_)));
-            return match (retired, step) {
-                (Some(Step::Wait(retiring)), Step::Wait(late)) if retiring.after < late.after => {
-                    Step::Wait(Wait { after: retiring.after, ..late })
-                }
-                (Some(Step::Wait(_)) | None, step) => step,
-                (Some(retired), _) => retired,
-            };
-        }
+    if !is_confirmed(seen, facts)
+        && let Some(step) = confirm(seen, facts, zone, wanted, now)
+    {
+        // Resolvers may lag as long as they like: who still points at a replaced VM does so for one TTL.
+        let moved = facts.authority == Some(Confirmation::Confirmed);
+        let retired = retire(seen, facts, now).filter(|_| moved && matches!(step, Step::Wait(_)));
+        return match (retired, step) {
+            (Some(Step::Wait(retiring)), Step::Wait(late)) if retiring.after < late.after => {
+                Step::Wait(Wait { after: retiring.after, ..late })
+            }
+            (Some(Step::Wait(_)) | None, step) => step,
+            (Some(retired), _) => retired,
+        };
     }
     if let Some(step) = retire(seen, facts, now) {
         return step;
@@ -421,10 +419,10 @@ fn is_confirmed(seen: &Observed, facts: &Facts) -> bool {
     same && condition::is_true(&seen.status.conditions, "Resolvable")
 }
 
-fn confirm(seen: &Observed, facts: &Facts, zone: &ZoneView, wanted: Vec<Desired>, now: Timestamp) -> Option<NodeStep> {
+fn confirm(seen: &Observed, facts: &Facts, zone: &ZoneView, records: Vec<Desired>, now: Timestamp) -> Option<NodeStep> {
     let since = seen.status.journal.as_ref().and_then(|j| j.propagating_since.as_ref()).map_or(now, |t| t.0);
     let waited = elapsed(since, now);
-    let name = wanted.first().map(|d| d.name.to_string()).unwrap_or_default();
+    let name = records.first().map(|d| d.name.to_string()).unwrap_or_default();
     let late = |who: &str, saw: &str| {
         if waited < zone.timeout {
             wait("Propagating", format!("{name} is published; waiting until {who} answer with it"), PROPAGATING, false)
@@ -441,17 +439,16 @@ fn confirm(seen: &Observed, facts: &Facts, zone: &ZoneView, wanted: Vec<Desired>
     match &facts.authority {
         // Nobody to ask: the API's word must do.
         None if zone.authority.is_empty() => {}
-        None => return Some(Step::Do(Action::AskAuthority(wanted))),
-        Some(Confirmation::Confirmed) => {}
+        None => return Some(Step::Do(Action::AskAuthority(records))),
         Some(Confirmation::Differs(_)) => return Some(late("the zone's own servers", "do not answer with it")),
         // Asking a resolver before the authority has the name would make it remember that there is none.
         Some(Confirmation::Unreachable(_)) if !silent => {
             return Some(late("the zone's own servers", "do not answer"));
         }
-        Some(Confirmation::Unreachable(_)) => {}
+        Some(Confirmation::Confirmed | Confirmation::Unreachable(_)) => {}
     }
     match &facts.resolvers {
-        None => Some(Step::Do(Action::AskResolvers(wanted))),
+        None => Some(Step::Do(Action::AskResolvers(records))),
         Some(Confirmation::Confirmed) => None,
         Some(Confirmation::Differs(_)) => Some(late("the resolvers", "do not answer with it")),
         Some(Confirmation::Unreachable(_)) => Some(late("the resolvers", "do not answer")),

@@ -85,6 +85,7 @@ impl Action {
 
 /// What was learned in this pass and need not survive it.
 #[derive(Debug, Default)]
+#[expect(clippy::struct_excessive_bools, reason = "each says whether one thing was done in this pass")]
 pub struct Facts {
     /// How the claims stand, by claim name, as the API server just said.
     pub claimed: BTreeMap<String, Standing>,
@@ -169,7 +170,9 @@ fn blocked(api: &str, error: &OutsideError) -> NodeStep {
         Fault::Waiting { reason, message, after } => wait(reason, message, after, true),
         Fault::Terminal { reason, message } => stop(reason, message),
         Fault::Transient { reason, message } => wait(reason, message, Duration::from_secs(15), true),
-        Fault::Conflict => wait("Conflict", "the object changed meanwhile", Duration::from_millis(100), true),
+        Fault::Conflict | Fault::Gone => {
+            wait("Conflict", "the object changed meanwhile", Duration::from_millis(100), true)
+        }
     }
 }
 

@@ -33,7 +33,7 @@ impl ApiProxy {
         Self::start_as(control_plane, &token).await
     }
 
-    /// Starts a proxy whose kubeconfig bears `token`, for example a ServiceAccount's.
+    /// Starts a proxy whose kubeconfig bears `token`, for example a `ServiceAccount`'s.
     pub async fn start_as(control_plane: &ControlPlane, token: &str) -> Self {
         let mut upstream = control_plane.config().await;
         // Callers bring their own credentials; the proxy must not lend them its own.
@@ -47,7 +47,8 @@ impl ApiProxy {
         Self { journal, address, kubeconfig, accepting }
     }
 
-    /// A kubeconfig that leads through the proxy.
+    /// A kubeconfig that leads through the proxy. It serves kube's clients; those in Go, such as kubectl, send no token
+    /// over plain HTTP and are refused.
     #[must_use]
     pub fn kubeconfig(&self) -> PathBuf {
         self.kubeconfig.clone()
@@ -122,7 +123,7 @@ impl Held {
                 arrived,
                 "write {} did not arrive within {deadline:?}; these did:\n{}",
                 self.number,
-                self.journal.writes().iter().map(|write| format!("  {write}\n")).collect::<String>()
+                self.journal.writes().iter().map(ToString::to_string).collect::<Vec<_>>().join("\n")
             );
         }
         self.journal.writes().swap_remove(self.number - 1)
@@ -137,7 +138,7 @@ impl Held {
         assert!(self.arrival.is_none(), "await the arrival of write {} before releasing it", self.number);
         let release = self.release.take().expect("released once");
         assert!(release.send(how).is_ok(), "write {} is no longer held", self.number);
-        crate::eventually(Duration::from_secs(60), &format!("write {} to be settled", self.number), async || match self
+        crate::eventually(Duration::from_mins(1), &format!("write {} to be settled", self.number), async || match self
             .journal
             .writes()
             .swap_remove(self.number - 1)
