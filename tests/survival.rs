@@ -275,14 +275,15 @@ async fn whatever_an_outside_answers_during_a_deletion_the_finalizer_stays_until
     refuse(&world, "cloudflare", None, None, None, answer(429));
     world.cluster.delete_object(NODE, AT, "web").await;
     held("Cloudflare limits").await;
-    for status in [401, 500] {
+    for status in [500, 401] {
         world.sim.gate.faults.clear();
         refuse(&world, "cloudflare", None, None, None, answer(status));
         held(&format!("Cloudflare answers {status}")).await;
     }
     assert_eq!(world.records_at("web.example.com").len(), 1, "nothing was withdrawn meanwhile");
-    world.sim.gate.faults.clear();
-    refuse(&world, "digitalocean", None, None, None, answer(429));
+    // A token that was refused is left alone for a minute; a new one is taken up at once.
+    world.sim.cloudflare.put_token(serde_json::from_value(json!({"value": "cf-token-2"})).unwrap());
+    world.cluster.credential("cloudflare", "cloudflare", "cf-token-2").await;
     for status in [429, 401, 500] {
         world.sim.gate.faults.clear();
         refuse(&world, "digitalocean", None, None, None, answer(status));

@@ -94,6 +94,10 @@ impl Scenario {
                 let annotations = object.metadata.annotations.clone().unwrap_or_default();
                 let ordered = annotations.get("roadstead.dev/replace").map(String::as_str);
                 let journal = &status["journal"];
+                // The resolver answers with the former address for a whole TTL; nothing here is about that wait.
+                if condition(&object, "Ready").is_some_and(|ready| ready["reason"] == "Propagating") {
+                    world.sim.clock.advance(jiff::SignedDuration::from_mins(2));
+                }
                 ready && current && journal["replaced"].as_str() == ordered && journal["retired"].is_null()
             }
             Self::ExpireEnvironment => {
