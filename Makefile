@@ -3,7 +3,7 @@ SHELL := bash
 .DEFAULT_GOAL := help
 stage := hack/stage.sh
 
-.PHONY: help demo test test-crash test-live bench bench-large lint fmt-check clippy doc deny drift crds manifests fmt clean controlplane
+.PHONY: help demo test test-crash lint fmt-check clippy doc deny drift crds manifests fmt clean controlplane
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -22,15 +22,6 @@ test: controlplane ## everything the README claims, against a real control plane
 test-crash: controlplane ## kill the operator at every one of its writes, in every way: the full matrix
 	@$(stage) "build" "7 min cold on 2 cores" cargo build --workspace --all-targets
 	@$(stage) "crash matrix" "the test prints its size" cargo test --test crash -- --ignored --nocapture
-
-test-live: ## the main path on a throwaway Cloudflare zone and a DigitalOcean token of yours (costs a droplet for minutes)
-	@$(stage) "live" "10 min" cargo test --test live -- --ignored --nocapture
-
-bench: controlplane ## measure writes, calls, times and memory with 1,000 Nodes, as a table
-	@$(stage) "bench" "10 min on 2 cores, half of it building" cargo bench --bench nodes
-
-bench-large: controlplane ## the same with 5,000 droplets in two zones
-	@$(stage) "large bench" "20 min on 2 cores" env BENCH_LARGE=1 cargo bench --bench nodes
 
 lint: fmt-check clippy doc deny drift ## format, clippy, documentation, licences and sources, generated files
 

@@ -78,7 +78,7 @@ async fn operate(settings: Settings) -> anyhow::Result<()> {
         let (leading, shutdown) = (leading.clone(), shutdown.clone());
         async move {
             leading.store(true, Ordering::Release);
-            lead(settings, client, cluster, metrics, shutdown).await;
+            Box::pin(lead(settings, client, cluster, metrics, shutdown)).await;
         }
     };
     let idle = async {
@@ -107,6 +107,7 @@ async fn cluster_id(client: &Client) -> anyhow::Result<ClusterId> {
 }
 
 /// Everything that only the holder of the lease may do.
+#[expect(clippy::too_many_lines, reason = "one list of what is wired to what")]
 async fn lead(
     settings: Settings,
     client: Client,
@@ -144,7 +145,7 @@ async fn lead(
         registry: registry.clone(),
         orphans: reports.clone(),
         metrics: metrics.clone(),
-        wakes: wakes.from_writers(),
+        wakes: wakes.for_writers(),
         started: wakes.users_of_zones(&caches),
         authority: settings.authority,
         resolvers: settings.resolvers.clone(),
@@ -239,7 +240,7 @@ fn stop_signal() -> watch::Receiver<bool> {
                 Ok(mut signal) => signal.recv().await.map_or((), drop),
                 Err(error) => {
                     tracing::error!(%error, "SIGTERM cannot be caught");
-                    std::future::pending().await
+                    std::future::pending::<()>().await;
                 }
             }
         };

@@ -208,8 +208,8 @@ async fn at_its_end_vm_and_record_go_and_a_longer_life_brings_both_back() {
     assert_eq!(field(&first, "/status/expiresAt"), end.to_string().as_str());
 
     let before = world.sim.gate.journal.last();
-    change(&world, &shop, "kept", json!({"lifetime": null, "expiresAt": soon(4)})).await;
-    change(&world, &shop, "deleted", json!({"expiresAt": soon(4)})).await;
+    change(&world, &shop, "kept", json!({"lifetime": null, "expiresAt": soon(20)})).await;
+    change(&world, &shop, "deleted", json!({"expiresAt": soon(20)})).await;
     let expired = until(&world, &shop, "kept", "its end", |e| phase(e) == "Expired").await;
     assert!(says(&expired, "Ready", "True", "Expired"));
     assert_eq!((field(&expired, "/status/slug"), field(&expired, "/status/vmId")), (&slug, &Value::Null));
@@ -224,6 +224,9 @@ async fn at_its_end_vm_and_record_go_and_a_longer_life_brings_both_back() {
     let revived = until(&world, &shop, "kept", "its return", |e| phase(e) == "Active").await;
     assert_eq!(field(&revived, "/status/slug"), &slug);
     assert_eq!(world.droplets().len(), 1);
+    let events = world.cluster.events(ENVIRONMENT, Some(&shop), "kept").await;
+    let warnings: Vec<_> = events.iter().filter(|e| e["type"] == "Warning" && e["reason"] != "ExpiringSoon").collect();
+    assert!(warnings.is_empty(), "{warnings:?}");
     let reasons = reasons(&world, &shop, "kept").await;
     for reason in ["ExpiringSoon", "Expired", "Revived"] {
         assert_eq!(reasons.iter().filter(|r| *r == reason).count(), 1, "{reason}: {reasons:?}");

@@ -1,4 +1,5 @@
 //! The rig itself: a test that trusts a control plane, a proxy or a kill needs these to be what they claim.
+#![allow(clippy::expect_used, clippy::panic, clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use std::process::Command;
 use std::time::Duration;

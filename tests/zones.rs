@@ -1,5 +1,11 @@
 //! Zones: whatever may be wrong with a credential, a domain held twice, and the ways to go.
-#![allow(clippy::unwrap_used, clippy::panic, reason = "tests may say bluntly what they expect")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::needless_pass_by_value,
+    clippy::maybe_infinite_iter,
+    reason = "tests may say bluntly what they expect"
+)]
 
 mod world;
 

@@ -25,15 +25,15 @@ pub fn definitions() -> Vec<CustomResourceDefinition> {
     let unseen = serde_json::json!({"observedGeneration": -1});
     let held = serde_json::json!({"observedGeneration": 1, "state": "Held"});
     vec![
-        with_status_default(zone::Zone::crd(), unseen.clone()),
-        with_status_default(provider::Provider::crd(), unseen.clone()),
-        with_status_default(node::Node::crd(), unseen.clone()),
-        with_status_default(environment::Environment::crd(), unseen),
-        with_status_default(claim::HostnameClaim::crd(), held),
+        with_status_default(zone::Zone::crd(), &unseen),
+        with_status_default(provider::Provider::crd(), &unseen),
+        with_status_default(node::Node::crd(), &unseen),
+        with_status_default(environment::Environment::crd(), &unseen),
+        with_status_default(claim::HostnameClaim::crd(), &held),
     ]
 }
 
-fn with_status_default(mut crd: CustomResourceDefinition, default: serde_json::Value) -> CustomResourceDefinition {
+fn with_status_default(mut crd: CustomResourceDefinition, default: &serde_json::Value) -> CustomResourceDefinition {
     for version in &mut crd.spec.versions {
         let root = version.schema.as_mut().and_then(|schema| schema.open_api_v3_schema.as_mut());
         let status = root.and_then(|root| root.properties.as_mut()).and_then(|all| all.get_mut("status"));

@@ -86,7 +86,7 @@ impl Wakes {
     }
 
     /// The channel on which zone writers name whom they have news for: `Node/<namespace>/<name>` or `Zone/<name>`.
-    pub fn from_writers(&self) -> mpsc::UnboundedSender<String> {
+    pub fn for_writers(&self) -> mpsc::UnboundedSender<String> {
         let (sender, mut receiver) = mpsc::unbounded_channel::<String>();
         let wakes = self.clone();
         tokio::spawn(async move {

@@ -270,12 +270,10 @@ impl<R: Reconciler> Driver<R> {
             self.forget(&uid);
             return ("ignored", Action::await_change());
         }
+        let held = if held { Ok(object) } else { self.set_finalizer(&object, true).await };
         let result = match held {
-            true => self.pass(object).await,
-            false => match self.set_finalizer(&object, true).await {
-                Ok(object) => self.pass(object).await,
-                Err(fault) => Err(fault),
-            },
+            Ok(object) => self.pass(object).await,
+            Err(fault) => Err(fault),
         };
         let fault = match result {
             Ok(end) => {

@@ -1,9 +1,11 @@
 //! The crash sweep: whatever write the operator dies at, and whatever becomes of that write, its successor brings
 //! everything to one VM and one record for each object, or to none, touches nothing of other people's, and then rests.
+#![allow(clippy::unwrap_used, clippy::panic, reason = "tests may say bluntly what they expect")]
 
 mod scenario;
 mod seeded;
 mod sweep;
+#[allow(dead_code, reason = "shared with the tests of survival, which need more of it")]
 mod world;
 
 use scenario::Scenario;

@@ -204,7 +204,8 @@ impl View {
             (None, Some(end)) => condition::whole_seconds(end.0).0,
             (None, None) => return Ok(None),
         };
-        let tenth = SignedDuration::from_secs(end.duration_since(born).as_secs().max(0) / 10);
+        // Rounded up: times are kept in whole seconds, and a short life has a warning, too.
+        let tenth = SignedDuration::from_secs((end.duration_since(born).as_secs().max(0) + 9) / 10);
         let warning = end - tenth.min(SignedDuration::from_hours(1));
         Ok(Some(Life { end, warning }))
     }

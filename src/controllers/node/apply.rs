@@ -24,6 +24,7 @@ use crate::runtime::events::Note;
 use crate::runtime::fault::Fault;
 
 impl NodeReconciler {
+    #[expect(clippy::too_many_lines, reason = "one arm an action, each a call and what it taught")]
     pub(super) async fn act(
         &self,
         seen: &Observed,

@@ -129,10 +129,10 @@ pub(super) fn settle_vm(status: &mut NodeStatus, vm: &Vm, incarnation: i64) {
     if addresses.publishable().is_some() {
         status.addresses = Some(addresses);
     }
-    if let Some(journal) = status.journal.as_mut() {
-        if journal.intent.as_deref() == Some("CreateVM") {
-            (journal.intent, journal.started_at, journal.attempts, journal.not_before) = (None, None, None, None);
-        }
+    if let Some(journal) = status.journal.as_mut()
+        && journal.intent.as_deref() == Some("CreateVM")
+    {
+        (journal.intent, journal.started_at, journal.attempts, journal.not_before) = (None, None, None, None);
     }
 }
 

@@ -1,3 +1,11 @@
+#![allow(
+    clippy::type_complexity,
+    clippy::unnecessary_wraps,
+    clippy::struct_field_names,
+    clippy::semicolon_if_nothing_returned,
+    reason = "tables of cases read better so"
+)]
+
 use super::*;
 use crate::api::node::{Node, NodeSpec};
 use crate::api::provider::{Brake, ProviderSpec};

@@ -80,9 +80,14 @@ fn a_lifetime_that_makes_no_sense_stalls_and_leaves_the_vm_alone() {
 
 #[test]
 fn people_are_warned_an_hour_before_the_end_or_a_tenth_of_a_shorter_life() {
-    for (lifetime, end, warning) in
-        [("72h", 259_200, 255_600), ("10h", 36_000, 32_400), ("2h", 7200, 6480), ("10s", 10, 9), ("0s", 0, 0)]
-    {
+    for (lifetime, end, warning) in [
+        ("72h", 259_200, 255_600),
+        ("10h", 36_000, 32_400),
+        ("2h", 7200, 6480),
+        ("10s", 10, 9),
+        ("25s", 25, 22),
+        ("0s", 0, 0),
+    ] {
         let mut environment = environment();
         environment.spec.lifetime = Some(lifetime.into());
         let life = view(&World::new(environment)).life().unwrap().unwrap();
@@ -147,4 +152,16 @@ fn a_node_wakes_the_environment_that_owns_it_and_the_one_whose_childs_name_it_ha
     let mut node = Node::new("web-1", NodeSpec::default());
     node.metadata.namespace = Some("shop".into());
     assert_eq!(wakes(&node), []);
+}
+
+#[test]
+fn a_status_that_names_another_slug_than_a_node_with_a_vm_gives_way_to_the_node() {
+    let mut environment = environment();
+    environment.spec.slug = None;
+    let mut world = running(environment);
+    let slug = world.node().spec.hostname.clone();
+    world.environment().status.as_mut().unwrap().slug = Some("edited-by-hand".into());
+    world.pass();
+    assert_eq!(world.status().slug, slug);
+    assert!(world.node().metadata.deletion_timestamp.is_none());
 }

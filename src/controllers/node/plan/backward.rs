@@ -181,7 +181,8 @@ fn remove(seen: &Observed, facts: &Facts, now: Timestamp) -> Option<NodeStep> {
             Some(Some(_)) => return Some(wait("DeletingVM", format!("deleting VM {id}"), SOON, false)),
         }
     }
-    (!facts.untagged && !(never && ids.is_empty())).then(|| Step::Do(Action::DropOwnerTag))
+    let had_any = !never || !ids.is_empty();
+    (had_any && !facts.untagged).then_some(Step::Do(Action::DropOwnerTag))
 }
 
 /// Gives the claims back. The name stays reserved against other namespaces while a cache may hold its record.

@@ -129,13 +129,10 @@ fn vm(
     };
     let vm = facts.got.get(id).cloned().flatten().map(Arc::new).or_else(|| snapshot.vm(id));
     match &vm {
-        Some(vm) => match address(vm).filter(|_| vm.status != VmStatus::New) {
-            Some(address) => Ok(address),
-            None => {
-                let message = format!("VM {id} ({}) is starting and has no address yet", vm.name);
-                Err(Box::new(wait("WaitingForAddress", message, BOOTING, false)))
-            }
-        },
+        Some(vm) => address(vm).filter(|_| vm.status != VmStatus::New).ok_or_else(|| {
+            let message = format!("VM {id} ({}) is starting and has no address yet", vm.name);
+            Box::new(wait("WaitingForAddress", message, BOOTING, false))
+        }),
         // `lost` looks into it; until it is sure, the name stays where it is.
         None => match settled {
             Some(address) => Ok(address),
@@ -396,19 +393,19 @@ fn publish(
     if let Some(step) = former_address(seen, facts, target) {
         return step;
     }
-    if !is_confirmed(seen, facts) {
-        if let Some(step) = confirm(seen, facts, zone, wanted, now) {
-            // Resolvers may lag as long as they like: who still points at a replaced VM does so for one TTL.
-            let moved = facts.authority == Some(Confirmation::Confirmed);
-            let retired = retire(seen, facts, now).filter(|_| moved && matches!(step, Step::Wait(_)));
-            return match (retired, step) {
-                (Some(Step::Wait(retiring)), Step::Wait(late)) if retiring.after < late.after => {
-                    Step::Wait(Wait { after: retiring.after, ..late })
-                }
-                (Some(Step::Wait(_)) | None, step) => step,
-                (Some(retired), _) => retired,
-            };
-        }
+    if !is_confirmed(seen, facts)
+        && let Some(step) = confirm(seen, facts, zone, wanted, now)
+    {
+        // Resolvers may lag as long as they like: who still points at a replaced VM does so for one TTL.
+        let moved = facts.authority == Some(Confirmation::Confirmed);
+        let retired = retire(seen, facts, now).filter(|_| moved && matches!(step, Step::Wait(_)));
+        return match (retired, step) {
+            (Some(Step::Wait(retiring)), Step::Wait(late)) if retiring.after < late.after => {
+                Step::Wait(Wait { after: retiring.after, ..late })
+            }
+            (Some(Step::Wait(_)) | None, step) => step,
+            (Some(retired), _) => retired,
+        };
     }
     if let Some(step) = retire(seen, facts, now) {
         return step;
@@ -443,13 +440,12 @@ fn confirm(seen: &Observed, facts: &Facts, zone: &ZoneView, records: Vec<Desired
         // Nobody to ask: the API's word must do.
         None if zone.authority.is_empty() => {}
         None => return Some(Step::Do(Action::AskAuthority(records))),
-        Some(Confirmation::Confirmed) => {}
         Some(Confirmation::Differs(_)) => return Some(late("the zone's own servers", "do not answer with it")),
         // Asking a resolver before the authority has the name would make it remember that there is none.
         Some(Confirmation::Unreachable(_)) if !silent => {
             return Some(late("the zone's own servers", "do not answer"));
         }
-        Some(Confirmation::Unreachable(_)) => {}
+        Some(Confirmation::Confirmed | Confirmation::Unreachable(_)) => {}
     }
     match &facts.resolvers {
         None => Some(Step::Do(Action::AskResolvers(records))),

@@ -85,6 +85,7 @@ impl Action {
 
 /// What was learned in this pass and need not survive it.
 #[derive(Debug, Default)]
+#[expect(clippy::struct_excessive_bools, reason = "each says whether one thing was done in this pass")]
 pub struct Facts {
     /// How the claims stand, by claim name, as the API server just said.
     pub claimed: BTreeMap<String, Standing>,
