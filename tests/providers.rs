@@ -5,7 +5,7 @@ mod world;
 
 use std::time::Duration;
 
-use cloudsim::digitalocean::TokenSpec;
+use cloudsim::digitalocean::{NewDroplet, TokenSpec};
 use support::{OperatorOptions, condition, eventually};
 use world::{DEADLINE, NODE, PROVIDER, World, field};
 
@@ -169,4 +169,48 @@ async fn a_fleet_that_vanishes_at_once_keeps_its_names_until_a_person_says_so() 
         world.refused(&shop, &format!("web-{n}"), "VMLost").await;
     }
     assert_eq!(world.records(), []);
+}
+
+#[tokio::test]
+async fn a_second_vm_of_a_live_node_goes_by_itself_and_one_of_nobody_is_only_reported() {
+    let world = World::with(|options| OperatorOptions {
+        resync: Duration::from_secs(2),
+        orphan_interval: Duration::from_secs(2),
+        ..options
+    })
+    .await;
+    let shop = world.cluster.namespace("shop").await;
+    world.apply_node(&shop, "web-1", "providerRef: {name: do}").await;
+    world.ready(&shop, "web-1").await;
+    let own = world.droplets()[0].clone();
+    let droplet = |name: &str, tags: Vec<String>| NewDroplet {
+        account: own.account.clone(),
+        name: name.into(),
+        region: own.region.clone(),
+        size: own.size.clone(),
+        image: own.image.clone(),
+        tags,
+    };
+    let lost = ["c:test1", "o:aaaaaaaaaaaaaaaaaaaaaaaaaa", "k:0123456789abcdef"].map(|tag| format!("roadstead:{tag}"));
+    // Both are old enough for anything to be said of them.
+    world.sim.clock.advance(jiff::SignedDuration::from_hours(-1));
+    let twin = world.sim.digitalocean.add_droplet(&droplet(&own.name, own.tags.clone())).unwrap().id;
+    let orphan = world.sim.digitalocean.add_droplet(&droplet("lost-1", lost.to_vec())).unwrap().id;
+    world.sim.clock.advance(jiff::SignedDuration::from_hours(1));
+
+    eventually(DEADLINE, "the twin alone is deleted", async || {
+        let ids: Vec<u64> = world.droplets().iter().map(|droplet| droplet.id).collect();
+        (ids.contains(&own.id) && ids.contains(&orphan) && !ids.contains(&twin)).then_some(()).ok_or(format!("{ids:?}"))
+    })
+    .await;
+    eventually(DEADLINE, "the orphan in status", async || {
+        let provider = world.cluster.get(PROVIDER, None, "do").await.unwrap();
+        let orphans = field(&provider, "/status/orphans").clone();
+        let text = orphans[0].as_str().unwrap_or_default();
+        let alone = orphans.as_array().is_some_and(|all| all.len() == 1);
+        (alone && text.starts_with(&format!("VM {orphan} lost-1"))).then_some(()).ok_or(orphans)
+    })
+    .await;
+    assert_eq!(condition(&world.node(&shop, "web-1").await, "Ready").unwrap()["status"], "True");
+    assert!(world.droplets().iter().any(|droplet| droplet.id == orphan));
 }

@@ -39,7 +39,7 @@ fn zone(name: &str, domain: &str, secret: &str) -> String {
     )
 }
 
-fn secret(name: &str, labels: Value, data: Value) -> String {
+fn secret(name: &str, labels: &Value, data: &Value) -> String {
     json!({"apiVersion": "v1", "kind": "Secret", "metadata": {"name": name, "namespace": SYSTEM, "labels": labels},
         "stringData": data})
     .to_string()
@@ -49,7 +49,7 @@ fn secret(name: &str, labels: Value, data: Value) -> String {
 fn account_before(id: &str) -> String {
     let scratch = cloudsim::cloudflare::State::new(cloudsim::clock::Clock::default());
     let before = |account: &String| *scratch.add_zone(zone_at(account, "example.com")) < *id;
-    (0..).map(|n| format!("other-{n}")).find(before).unwrap()
+    (0..100).map(|n| format!("other-{n}")).find(before).unwrap()
 }
 
 /// Waits until a condition of a cluster-wide object has this status and reason, and gives its message.
@@ -118,7 +118,7 @@ async fn whatever_is_wrong_with_a_token_is_said_with_its_remedy_and_heals() {
     for (name, held, _, _) in &cases {
         cloudflare.add_zone(zone_at("main", &format!("{name}.example.net")));
         if let Some((labels, data)) = held {
-            world.cluster.apply(&secret(name, labels.clone(), data.clone())).await;
+            world.cluster.apply(&secret(name, labels, data)).await;
         }
         world.cluster.apply(&zone(name, &format!("{name}.example.net"), name)).await;
     }
@@ -132,7 +132,7 @@ async fn whatever_is_wrong_with_a_token_is_said_with_its_remedy_and_heals() {
     // With a good token, and a newline that an editor left at its end, each of them comes right.
     for (name, ..) in &cases {
         world.cluster.delete_object(SECRET, Some(SYSTEM), name).await;
-        world.cluster.apply(&secret(name, labels.clone(), json!({"token": "cloudflare-token\n"}))).await;
+        world.cluster.apply(&secret(name, &labels, &json!({"token": "cloudflare-token\n"}))).await;
     }
     for (name, ..) in &cases {
         let zone = world.cluster.wait_condition(ZONE, None, name, "Ready", "True", DEADLINE).await;

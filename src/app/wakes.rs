@@ -129,13 +129,13 @@ impl Caches {
         let to = wakes.clone();
         let nodes = Cache::start(Api::all(client.clone()), move |node: &Node, before| {
             put(&to.environments, environment::wakes(node));
-            put(&to.zones, zone::of_node(node));
+            put(&to.zones, zone::of_node(node, before));
             put(&to.providers, provider::of_node(node, before));
         });
         let to = wakes.clone();
-        let environments = Cache::start(Api::all(client.clone()), move |environment: &Environment, _| {
-            put(&to.zones, zone::of_environment(environment));
-            put(&to.providers, provider::of_environment(environment));
+        let environments = Cache::start(Api::all(client.clone()), move |environment: &Environment, before| {
+            put(&to.zones, zone::of_environment(environment, before));
+            put(&to.providers, provider::of_environment(environment, before));
         });
         let (to, users) = (wakes.clone(), nodes.clone());
         let zones = Cache::start(Api::all(client.clone()), move |zone: &Zone, before| {

@@ -51,6 +51,12 @@ impl std::fmt::Display for Key {
     }
 }
 
+/// Whether a cache tells of an object that is gone: it is then what was there before.
+#[must_use]
+pub fn is_gone<K>(object: &K, before: Option<&K>) -> bool {
+    before.is_some_and(|before| std::ptr::eq(before, object))
+}
+
 /// All objects of a kind as last seen. Cheap to clone.
 #[derive(Clone)]
 pub struct Cache<K> {

@@ -36,7 +36,7 @@ use crate::cloud::Account;
 use crate::cloud::digitalocean::DigitalOcean;
 use crate::metrics::Metrics;
 use crate::outside::budget::Budgets;
-use crate::runtime::cache::{Cache, Key};
+use crate::runtime::cache::{Cache, Key, is_gone};
 use crate::runtime::driver::{Outcome, Reconciler, Step};
 use crate::runtime::events::Note;
 use crate::runtime::fault::Fault;
@@ -94,22 +94,22 @@ impl ProviderReconciler {
     }
 }
 
-/// The Provider to look at when a Node changed: one that waits for its Nodes to go, or whose brake counts them.
+/// The Provider to look at when a Node changed: one whose brake counts it, or that may wait for it to be gone.
 #[must_use]
 pub fn of_node(node: &Node, before: Option<&Node>) -> Option<Key> {
     let missing = |node: &Node| {
         let journal = node.status.as_ref().and_then(|status| status.journal.as_ref());
         journal.is_some_and(|journal| journal.missing_since.is_some())
     };
-    let deleting = node.metadata.deletion_timestamp.is_some();
-    let affected = deleting || missing(node) != before.is_some_and(missing);
-    affected.then(|| Key::cluster(&node.spec.provider_ref.name))
+    let deleting = |node: &Node| node.metadata.deletion_timestamp.is_some();
+    let changed = deleting(node) != before.is_some_and(deleting) || missing(node) != before.is_some_and(missing);
+    (changed || is_gone(node, before)).then(|| Key::cluster(&node.spec.provider_ref.name))
 }
 
-/// The Provider to look at when an Environment changed: one that waits for its Environments to go.
+/// The Provider to look at when an Environment changed: once it is gone, since the Provider may wait for that.
 #[must_use]
-pub fn of_environment(environment: &Environment) -> Option<Key> {
-    environment.metadata.deletion_timestamp.as_ref().map(|_| Key::cluster(&environment.spec.node.provider_ref.name))
+pub fn of_environment(environment: &Environment, before: Option<&Environment>) -> Option<Key> {
+    is_gone(environment, before).then(|| Key::cluster(&environment.spec.node.provider_ref.name))
 }
 
 /// The Nodes of a Provider, to be looked at when [`concerns_users`] or when it has started.
@@ -129,7 +129,7 @@ pub fn concerns_users(new: &Provider, old: Option<&Provider>) -> bool {
         let hold = status.hold.map(|hold| hold.id);
         (provider.spec.clone(), provider.metadata.uid.clone(), approval, hold, users::gates(&status.conditions))
     };
-    old.is_none_or(|old| std::ptr::eq(old, new) || parts(old) != parts(new))
+    is_gone(new, old) || old.is_none_or(|old| parts(old) != parts(new))
 }
 
 #[async_trait]

@@ -24,6 +24,7 @@ fn account(id: &str) -> Account {
     Account { id: id.into(), droplet_limit: Some(25) }
 }
 
+#[expect(clippy::unnecessary_wraps, reason = "reads as the field it is put into")]
 fn attempt(version: &str, result: Result<Account, OutsideError>) -> Option<Attempt<Account>> {
     Some(Attempt::next(None, version, Some(1), at(0), result))
 }
@@ -64,7 +65,7 @@ struct Vms {
     credential: Credential,
     attempt: Option<Attempt<Account>>,
     running: Option<String>,
-    vms: Option<Result<usize, OutsideError>>,
+    listed: Option<Result<usize, OutsideError>>,
 }
 
 fn settled() -> Vms {
@@ -72,13 +73,13 @@ fn settled() -> Vms {
         credential: token("7"),
         attempt: attempt("7", Ok(account("a1"))),
         running: Some("7".into()),
-        vms: Some(Ok(3)),
+        listed: Some(Ok(3)),
     }
 }
 
 fn with(vms: Vms) -> Observed {
-    let Vms { credential, attempt, running, vms } = vms;
-    observed(Source::Vms { credential, attempt, running, vms })
+    let Vms { credential, attempt, running, listed } = vms;
+    observed(Source::Vms { credential, attempt, running, vms: listed })
 }
 
 fn hosts(wanted: &str, running: Option<&str>) -> Observed {
@@ -116,9 +117,12 @@ fn next(seen: &Observed) -> String {
     word(&plan(seen, at(1)))
 }
 
+/// A state, how it differs from one in which all is in place, and the step that follows.
+type Case = (&'static str, fn(&mut Vms), &'static str);
+
 #[test]
 fn each_state_of_a_source_of_vms_has_one_next_step() {
-    let cases: [(&str, fn(&mut Vms), &str); 14] = [
+    let cases: [Case; 14] = [
         ("all in place", |_| (), "Done"),
         ("no Secret", |v| v.credential = unusable(), "Wait SecretMissing"),
         ("never asked", |v| v.attempt = None, "Connect"),
@@ -144,14 +148,14 @@ fn each_state_of_a_source_of_vms_has_one_next_step() {
             },
             "Stop AccountChanged",
         ),
-        ("pinned, nothing runs", |v| (v.running, v.vms) = (None, None), "StartFleet"),
+        ("pinned, nothing runs", |v| (v.running, v.listed) = (None, None), "StartFleet"),
         ("the fleet has an older token", |v| v.running = Some("6".into()), "InstallToken"),
         (
             "the listing is refused",
-            |v| v.vms = Some(Err(OutsideError::Unauthorized("no".into()))),
+            |v| v.listed = Some(Err(OutsideError::Unauthorized("no".into()))),
             "Wait CredentialRefused",
         ),
-        ("the listing fails", |v| v.vms = Some(Err(OutsideError::Unavailable("no".into()))), "Wait Unavailable"),
+        ("the listing fails", |v| v.listed = Some(Err(OutsideError::Unavailable("no".into()))), "Wait Unavailable"),
     ];
     for (what, change, expected) in cases {
         let mut vms = settled();
@@ -163,7 +167,7 @@ fn each_state_of_a_source_of_vms_has_one_next_step() {
 #[test]
 fn the_account_is_pinned_before_anything_can_be_created() {
     let mut vms = settled();
-    (vms.running, vms.vms) = (None, None);
+    (vms.running, vms.listed) = (None, None);
     let mut seen = with(vms);
     seen.status = ProviderStatus::default();
     let Step::Record(status) = plan(&seen, at(1)) else { panic!("{:?}", plan(&seen, at(1))) };
@@ -204,7 +208,7 @@ fn a_hold_is_shown_but_keeps_nothing_else_from_working() {
 #[test]
 fn a_provider_in_use_goes_on_working_and_one_that_is_not_goes_without_any_secret() {
     let mut vms = settled();
-    (vms.running, vms.vms, vms.attempt) = (None, None, None);
+    (vms.running, vms.listed, vms.attempt) = (None, None, None);
     let mut seen = with(vms);
     deleted(&mut seen);
     used(&mut seen);
@@ -216,7 +220,7 @@ fn a_provider_in_use_goes_on_working_and_one_that_is_not_goes_without_any_secret
     seen.users = Users::default();
     assert_eq!(next(&seen), "Stop");
     let mut vms = settled();
-    (vms.credential, vms.running, vms.vms) = (unusable(), None, None);
+    (vms.credential, vms.running, vms.listed) = (unusable(), None, None);
     let mut seen = with(vms);
     deleted(&mut seen);
     assert_eq!(next(&seen), "Gone");

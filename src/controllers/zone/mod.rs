@@ -25,6 +25,7 @@ use async_trait::async_trait;
 use jiff::Timestamp;
 use kube::{Api, Client};
 use tokio::sync::mpsc;
+use tokio::time::Instant;
 
 use self::plan::{Action, Facts, Observed};
 use super::access::{self, Attempt, Seen};
@@ -40,7 +41,7 @@ use crate::api::zone::{Zone, ZoneStatus};
 use crate::dns::ZoneFacts;
 use crate::metrics::Metrics;
 use crate::outside::budget::Budgets;
-use crate::runtime::cache::{Cache, Key};
+use crate::runtime::cache::{Cache, Key, is_gone};
 use crate::runtime::claims::Claims;
 use crate::runtime::driver::{Outcome, Reconciler, Step};
 use crate::runtime::events::Note;
@@ -86,6 +87,9 @@ pub struct ZoneDeps {
 struct Memory {
     uid: String,
     attempt: Option<Attempt<ZoneFacts>>,
+    /// How many records are ours, and when that was counted: once a recheck, or each change of the zone would be a
+    /// change of the status.
+    counted: Option<(Instant, usize)>,
 }
 
 /// Reconciles Zones.
@@ -109,16 +113,16 @@ pub fn wake(name: &str) -> String {
     format!("Zone/{name}")
 }
 
-/// The Zone to look at when a Node changed: one that waits for its Nodes to go.
+/// The Zone to look at when a Node changed: once it is gone, since the Zone may wait for that.
 #[must_use]
-pub fn of_node(node: &Node) -> Option<Key> {
-    node.metadata.deletion_timestamp.as_ref().map(|_| Key::cluster(&node.spec.zone_ref.name))
+pub fn of_node(node: &Node, before: Option<&Node>) -> Option<Key> {
+    is_gone(node, before).then(|| Key::cluster(&node.spec.zone_ref.name))
 }
 
-/// The Zone to look at when an Environment changed: one that waits for its Environments to go.
+/// The Zone to look at when an Environment changed: once it is gone, since the Zone may wait for that.
 #[must_use]
-pub fn of_environment(environment: &Environment) -> Option<Key> {
-    environment.metadata.deletion_timestamp.as_ref().map(|_| Key::cluster(&environment.spec.node.zone_ref.name))
+pub fn of_environment(environment: &Environment, before: Option<&Environment>) -> Option<Key> {
+    is_gone(environment, before).then(|| Key::cluster(&environment.spec.node.zone_ref.name))
 }
 
 /// The Zones to look at when a claim changed or went: those of its domain, one of which may wait for it.
@@ -151,7 +155,7 @@ pub fn concerns_users(new: &Zone, old: Option<&Zone>) -> bool {
         let status = zone.status.clone().unwrap_or_default();
         (zone.spec.clone(), zone.metadata.uid.clone(), users::gates(&status.conditions))
     };
-    old.is_none_or(|old| std::ptr::eq(old, new) || parts(old) != parts(new))
+    is_gone(new, old) || old.is_none_or(|old| parts(old) != parts(new))
 }
 
 #[async_trait]

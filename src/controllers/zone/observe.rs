@@ -4,6 +4,7 @@ use std::sync::{Arc, PoisonError};
 
 use jiff::Timestamp;
 use kube::ResourceExt;
+use tokio::time::Instant;
 
 use super::ZoneReconciler;
 use super::plan::{Observed, Records, Writer};
@@ -14,6 +15,7 @@ use crate::controllers::access::Attempt;
 use crate::controllers::credential::Purpose;
 use crate::controllers::orphans::Kind;
 use crate::controllers::users::Users;
+use crate::dns;
 use crate::outside::OutsideError;
 use crate::runtime::claims::{Claimant, Reservation};
 use crate::runtime::driver::Reconciler;
@@ -26,15 +28,12 @@ impl ZoneReconciler {
         let claimant = claimant(zone);
         let writer = deps.registry.zone(&name).map(|live| {
             let health = live.writer.health();
-            let owned = live.writer.owned_records();
             Writer {
                 token_version: health.token_version,
                 listed: health.listed_ago.is_some(),
                 // A freeze is no fault of the token.
                 blocked: health.blocked.filter(|e| !(deps.read_only && matches!(e, OutsideError::Forbidden(_)))),
-                records: owned.map(|owned| Records {
-                    ours: owned.records.iter().filter(|(mark, _)| mark.cluster == deps.cluster).count(),
-                }),
+                records: self.counted(&name, &uid, &live.writer),
                 has_authority: !live.authority.is_empty(),
             }
         });
@@ -69,6 +68,19 @@ impl ZoneReconciler {
         })
     }
 
+    /// How many records in the zone are ours; `None` before it was listed.
+    fn counted(&self, name: &str, uid: &str, writer: &dns::Zone) -> Option<Records> {
+        let mut memory = self.memory.lock().unwrap_or_else(PoisonError::into_inner);
+        let memory = memory.get_mut(name).filter(|memory| memory.uid == uid)?;
+        let fresh = memory.counted.filter(|(at, _)| at.elapsed() < self.deps.credentials.max_age());
+        if fresh.is_none() {
+            let records = writer.owned_records()?.records;
+            let ours = records.iter().filter(|(mark, _)| mark.cluster == self.deps.cluster).count();
+            memory.counted = Some((Instant::now(), ours));
+        }
+        memory.counted.map(|(_, ours)| Records { ours })
+    }
+
     fn users(&self, name: &str) -> Users {
         let (nodes, environments) = (self.deps.nodes.all(), self.deps.environments.all());
         let nodes = nodes.iter().map(|node| &**node).filter(|node| node.spec.zone_ref.name == name);
@@ -79,9 +91,13 @@ impl ZoneReconciler {
     pub(super) fn remember(&self, zone: &Zone, change: impl FnOnce(&mut super::Memory)) {
         let mut memory = self.memory.lock().unwrap_or_else(PoisonError::into_inner);
         let uid = zone.uid().unwrap_or_default();
-        let entry = memory.entry(zone.name_any()).or_insert_with(|| super::Memory { uid: uid.clone(), attempt: None });
+        let entry = memory.entry(zone.name_any()).or_insert_with(|| super::Memory {
+            uid: uid.clone(),
+            attempt: None,
+            counted: None,
+        });
         if entry.uid != uid {
-            *entry = super::Memory { uid, attempt: None };
+            *entry = super::Memory { uid, attempt: None, counted: None };
         }
         change(entry);
     }

@@ -118,9 +118,12 @@ fn unusable() -> Credential {
     Credential::Unusable { reason: "SecretMissing", message: "create it".into() }
 }
 
+/// A state, how it differs from one in which all is in place, and the step that follows.
+type Case = (&'static str, fn(&mut Observed), &'static str);
+
 #[test]
 fn each_state_has_one_next_step() {
-    let cases: [(&str, fn(&mut Observed), &str); 31] = [
+    let cases: [Case; 31] = [
         ("all in place", |_| (), "Done"),
         ("a domain that is none", |s| s.domain = Fqdn::parse("example.com."), "Stop InvalidDomain"),
         ("the domain is free", |s| s.claim = Standing::Free, "TakeClaim"),
@@ -194,7 +197,7 @@ fn each_state_has_one_next_step() {
                 change(s, |z| {
                     let resolvers = Some(vec!["1.1.1.1".into(), "dns.example.net".into()]);
                     z.spec.propagation = Some(Propagation { resolvers, timeout: "120s".into() });
-                })
+                });
             },
             "Stop InvalidPropagation",
         ),
@@ -203,7 +206,7 @@ fn each_state_has_one_next_step() {
             |s| {
                 change(s, |z| {
                     z.spec.propagation = Some(Propagation { resolvers: None, timeout: "soon".into() });
-                })
+                });
             },
             "Stop InvalidPropagation",
         ),
