@@ -43,6 +43,9 @@ pub struct Journal {
     /// When the record was found withdrawn everywhere, from which its TTL is waited out.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub withdrawn_at: Option<Time>,
+    /// Since when the name points at the newest VM, from which the TTL of the one it replaced is waited out.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub moved_at: Option<Time>,
     /// When something that should be there was first found missing in a complete listing.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub missing_since: Option<Time>,

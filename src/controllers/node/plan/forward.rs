@@ -311,7 +311,7 @@ fn replacement(
         retired: vec![id],
         intent: None,
         started_at: None,
-        withdrawn_at: None,
+        moved_at: None,
         ..journal
     });
     Some(Step::Record(Box::new(status)))
@@ -474,7 +474,7 @@ fn former_address(seen: &Observed, facts: &Facts, target: &Target) -> Option<Nod
 fn retire(seen: &Observed, facts: &Facts, now: Timestamp) -> Option<NodeStep> {
     let journal = seen.status.journal.as_ref()?;
     let id = journal.retired.first()?;
-    let Some(moved) = journal.withdrawn_at.as_ref() else {
+    let Some(moved) = journal.moved_at.as_ref() else {
         let waiting = Wait {
             reason: "Replacing",
             message: format!("waiting until no cache points at VM {id} any more"),
@@ -483,7 +483,7 @@ fn retire(seen: &Observed, facts: &Facts, now: Timestamp) -> Option<NodeStep> {
         };
         let mut status = report::status(seen, facts, &Outcome::Waiting(waiting), now);
         let journal = status.journal.get_or_insert_default();
-        journal.withdrawn_at = Some(whole_seconds(now));
+        journal.moved_at = Some(whole_seconds(now));
         return Some(Step::Record(Box::new(status)));
     };
     let ttl = super::backward::ttl(seen);
@@ -500,7 +500,7 @@ fn retire(seen: &Observed, facts: &Facts, now: Timestamp) -> Option<NodeStep> {
             let mut status = seen.status.clone();
             if let Some(journal) = status.journal.as_mut() {
                 journal.retired.retain(|other| other != id);
-                journal.withdrawn_at = None;
+                journal.moved_at = None;
             }
             Some(Step::Record(Box::new(status)))
         }
