@@ -155,6 +155,15 @@ pub struct Snapshot {
     own: Arc<OwnWrites>,
 }
 
+#[cfg(test)]
+impl Snapshot {
+    /// What a whole listing of these VMs, taken now, gives.
+    pub(crate) fn of(vms: Vec<Vm>) -> Self {
+        let listed = Listed::new(Instant::now(), crate::cloud::Listing { vms, whole: true });
+        Self { own: Arc::default(), listed: Arc::new(listed) }
+    }
+}
+
 impl Snapshot {
     /// The VM of this id, listed or created by us since.
     #[must_use]

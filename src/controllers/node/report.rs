@@ -134,6 +134,7 @@ pub(super) fn settle_vm(status: &mut NodeStatus, vm: &Vm, incarnation: i64) {
     {
         (journal.intent, journal.started_at, journal.attempts, journal.not_before) = (None, None, None, None);
     }
+    status.journal.take_if(|journal| *journal == Journal::default());
 }
 
 /// The record the zone's writer says is in place.

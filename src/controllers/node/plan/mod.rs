@@ -7,6 +7,8 @@
 mod backward;
 mod forward;
 mod target;
+#[cfg(test)]
+mod tests;
 
 use std::collections::BTreeMap;
 use std::time::Duration;
