@@ -1,7 +1,7 @@
 //! The one writer of a zone: owners declare what they want, it reads, batches, answers and wakes them.
 //!
-//! [`Zone`] is a cheap handle; its methods never wait. The task behind it ([`writer`]) does the calls; what is known
-//! and wanted, and every answer, is in [`state`], a plain value that no lock holds across a call.
+//! [`Zone`] is a cheap handle; its methods never wait. The task behind it (`writer`) does the calls; what is known
+//! and wanted, and every answer, is in `state`, a plain value that no lock holds across a call.
 
 mod pace;
 mod send;

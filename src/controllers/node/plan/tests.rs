@@ -27,6 +27,7 @@ fn now() -> Timestamp {
     Timestamp::from_second(1_800_000_000).unwrap()
 }
 
+#[expect(clippy::unnecessary_wraps, reason = "every field it fills is an Option")]
 fn ago(seconds: i64) -> Option<Time> {
     Some(Time(now() - SignedDuration::from_secs(seconds)))
 }
