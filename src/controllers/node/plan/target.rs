@@ -132,8 +132,11 @@ pub fn target(seen: &Observed) -> Result<Target, Box<NodeStep>> {
 /// and image from the spec again.
 pub(super) fn machine(seen: &Observed, defaults: &[String; 3], incarnation: i64, afresh: bool) -> Machine {
     let (spec, status) = (&seen.node.spec, &seen.status);
+    let intended = status.journal.as_ref().is_some_and(|j| j.intent.as_deref() == Some("CreateVM"));
+    // As long as nothing was made, nothing is settled either: a refused size is mended in spec or Provider.
+    let made = status.vm_id.is_some() || intended || incarnation > 1;
     let pick = |settled: &Option<String>, asked: &Option<String>, default: &String| {
-        let settled = settled.clone().filter(|_| !afresh || asked.is_none());
+        let settled = settled.clone().filter(|_| made && (!afresh || asked.is_none()));
         settled.or_else(|| asked.clone()).unwrap_or_else(|| default.clone())
     };
     let holder = &seen.claimant.holder;
