@@ -193,7 +193,7 @@ fn waiting_for(claim: &HostnameClaim, nodes: &Cache<Node>) -> Vec<Key> {
     nodes.all().iter().filter(|node| wants(node)).map(|node| Key::of(&**node)).collect()
 }
 
-/// Keeps what is told about objects as a whole: their number by phase every 15 s, and at each resync, in the status of
+/// Keeps what is told about objects as a whole: their number by phase every 15 s, and every 30 s, in the status of
 /// its claim, what is published at each name. Until `end`.
 pub async fn keep_books(
     caches: Caches,
@@ -204,7 +204,8 @@ pub async fn keep_books(
 ) {
     let mut end = std::pin::pin!(end);
     let mut count = tokio::time::interval(Duration::from_secs(15));
-    let mut show = tokio::time::interval_at(tokio::time::Instant::now() + resync, resync);
+    let often = resync.min(Duration::from_secs(30));
+    let mut show = tokio::time::interval_at(tokio::time::Instant::now() + often, often);
     loop {
         tokio::select! {
             () = &mut end => return,

@@ -6,29 +6,25 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 
-use super::super::observe::{Hosts, Observed, ProviderView, ZoneView};
+use super::super::observe::{Hosts, Observed, ProviderView};
 use super::super::report;
 use super::target::{Target, machine, target};
-use super::{Action, Facts, NodeStep, blocked, elapsed, noted, stop, wait};
-use crate::api::condition::{self, whole_seconds};
+use super::{Action, Facts, NodeStep, blocked, elapsed, stop, wait};
+use crate::api::condition::whole_seconds;
 use crate::api::names::{Kinship, vm_name};
 use crate::api::node::NodeStatus;
 use crate::api::status::Journal;
 use crate::cloud::fleet::{Sight, Snapshot};
 use crate::cloud::{Vm, VmStatus};
-use crate::dns::propagation::Confirmation;
-use crate::dns::{Checked, Declared, Desired, Refusal};
+use crate::dns::{Checked, Declared, Refusal};
 use crate::runtime::claims::{Reservation, Standing};
 use crate::runtime::driver::{Outcome, Step, Wait};
 use crate::runtime::seeded::{self, Seeded};
 
 /// How often a VM without an address is looked at.
-const BOOTING: Duration = Duration::from_secs(5);
-/// How often a name that has not propagated is asked for, at first and after its time-out.
-const PROPAGATING: Duration = Duration::from_secs(2);
-const LATE: Duration = Duration::from_secs(30);
+pub(super) const BOOTING: Duration = Duration::from_secs(5);
 /// The writer wakes us; this is for the case that it cannot.
-const WRITER: Duration = Duration::from_secs(60);
+pub(super) const WRITER: Duration = Duration::from_secs(60);
 
 pub(super) fn plan(seen: &Observed, facts: &Facts, now: Timestamp) -> NodeStep {
     let target = match target(seen) {
@@ -61,7 +57,7 @@ pub(super) fn plan(seen: &Observed, facts: &Facts, now: Timestamp) -> NodeStep {
             Err(step) => return *step,
         },
     };
-    publish(seen, facts, zone, &target, address, now)
+    super::publish::publish(seen, facts, zone, &target, address, now)
 }
 
 /// The name, and for an existing host its address, must be ours before anything is published or paid for.
@@ -261,7 +257,7 @@ fn foreign(seen: &Observed, facts: &Facts) -> Option<NodeStep> {
 }
 
 /// What a refusal of the zone's writer means for the Node.
-fn refused(seen: &Observed, facts: &Facts, refusal: &Refusal) -> NodeStep {
+pub(super) fn refused(seen: &Observed, facts: &Facts, refusal: &Refusal) -> NodeStep {
     let reason = match refusal {
         Refusal::Foreign { .. } => "ForeignRecord",
         Refusal::Quota { .. } => "QuotaExceeded",
@@ -370,160 +366,4 @@ fn lost(seen: &Observed, facts: &Facts, provider: &ProviderView, now: Timestamp)
         Some((_, Declared::Refused(refusal))) => Some(refused(seen, facts, refusal)),
         Some((_, Declared::Blocked(error))) => Some(blocked("Cloudflare", error)),
     }
-}
-
-/// Publishes the address, confirms it at the zone's servers and then at the resolvers.
-fn publish(
-    seen: &Observed,
-    facts: &Facts,
-    zone: &ZoneView,
-    target: &Target,
-    address: IpAddr,
-    now: Timestamp,
-) -> NodeStep {
-    let wanted = vec![target.record(address)];
-    let (fqdn, publishing) = (&target.fqdn, "Publishing");
-    let message = format!("publishing {fqdn} as {address}");
-    match facts.declared.as_ref().filter(|(declared, _)| *declared == wanted) {
-        None => {
-            let waiting = Wait { reason: publishing, message, after: WRITER, keep_ready: false };
-            return noted(seen, facts, waiting, now, Action::Declare(wanted));
-        }
-        Some((_, Declared::Pending)) => return wait(publishing, message, WRITER, false),
-        Some((_, Declared::Refused(refusal))) => return refused(seen, facts, refusal),
-        Some((_, Declared::Blocked(error))) => return blocked("Cloudflare", error),
-        Some((_, Declared::Applied(_))) => {}
-    }
-    if let Some(step) = former_address(seen, facts, target) {
-        return step;
-    }
-    if !is_confirmed(seen, facts)
-        && let Some(step) = confirm(seen, facts, zone, wanted, now)
-    {
-        // Resolvers may lag as long as they like: who still points at a replaced VM does so for one TTL.
-        let moved = facts.authority == Some(Confirmation::Confirmed);
-        let retired = retire(seen, facts, now).filter(|_| moved && matches!(step, Step::Wait(_)));
-        return match (retired, step) {
-            (Some(Step::Wait(retiring)), Step::Wait(late)) if retiring.after < late.after => {
-                Step::Wait(Wait { after: retiring.after, ..late })
-            }
-            (Some(Step::Wait(_)) | None, step) => step,
-            (Some(retired), _) => retired,
-        };
-    }
-    if let Some(step) = retire(seen, facts, now) {
-        return step;
-    }
-    replacement_required(seen).unwrap_or(Step::Done)
-}
-
-/// Whether the published record was seen everywhere before and is the same still.
-fn is_confirmed(seen: &Observed, facts: &Facts) -> bool {
-    let same = report::published(facts).is_some_and(|record| seen.status.record.as_ref() == Some(&record));
-    same && condition::is_true(&seen.status.conditions, "Resolvable")
-}
-
-fn confirm(seen: &Observed, facts: &Facts, zone: &ZoneView, records: Vec<Desired>, now: Timestamp) -> Option<NodeStep> {
-    let since = seen.status.journal.as_ref().and_then(|j| j.propagating_since.as_ref()).map_or(now, |t| t.0);
-    let waited = elapsed(since, now);
-    let name = records.first().map(|d| d.name.to_string()).unwrap_or_default();
-    let late = |who: &str, saw: &str| {
-        if waited < zone.timeout {
-            wait("Propagating", format!("{name} is published; waiting until {who} answer with it"), PROPAGATING, false)
-        } else {
-            wait(
-                "PropagationTimeout",
-                format!("{name} is published, but {who} {saw}; it is asked for again"),
-                LATE,
-                false,
-            )
-        }
-    };
-    let silent = elapsed(since, now) >= Duration::from_secs(60);
-    match &facts.authority {
-        // Nobody to ask: the API's word must do.
-        None if zone.authority.is_empty() => {}
-        None => return Some(Step::Do(Action::AskAuthority(records))),
-        Some(Confirmation::Differs(_)) => return Some(late("the zone's own servers", "do not answer with it")),
-        // Asking a resolver before the authority has the name would make it remember that there is none.
-        Some(Confirmation::Unreachable(_)) if !silent => {
-            return Some(late("the zone's own servers", "do not answer"));
-        }
-        Some(Confirmation::Confirmed | Confirmation::Unreachable(_)) => {}
-    }
-    match &facts.resolvers {
-        None => Some(Step::Do(Action::AskResolvers(records))),
-        Some(Confirmation::Confirmed) => None,
-        Some(Confirmation::Differs(_)) => Some(late("the resolvers", "do not answer with it")),
-        Some(Confirmation::Unreachable(_)) => Some(late("the resolvers", "do not answer")),
-    }
-}
-
-/// A static host that moved gives its former address back once the name points at the new one.
-fn former_address(seen: &Observed, facts: &Facts, target: &Target) -> Option<NodeStep> {
-    let current = target.address?;
-    let former = seen.status.addresses.as_ref()?.publishable().filter(|former| *former != current)?;
-    let reservation = Reservation::of_address(former);
-    if facts.released.contains(&reservation.name) {
-        return None;
-    }
-    Some(Step::Do(Action::Release(reservation, None)))
-}
-
-/// The VM that was replaced goes once the name has pointed elsewhere for a whole TTL.
-fn retire(seen: &Observed, facts: &Facts, now: Timestamp) -> Option<NodeStep> {
-    let journal = seen.status.journal.as_ref()?;
-    let id = journal.retired.first()?;
-    let Some(moved) = journal.moved_at.as_ref() else {
-        let waiting = Wait {
-            reason: "Replacing",
-            message: format!("waiting until no cache points at VM {id} any more"),
-            after: BOOTING,
-            keep_ready: false,
-        };
-        let mut status = report::status(seen, facts, &Outcome::Waiting(waiting), now);
-        let journal = status.journal.get_or_insert_default();
-        journal.moved_at = Some(whole_seconds(now));
-        return Some(Step::Record(Box::new(status)));
-    };
-    let ttl = super::backward::ttl(seen);
-    let waited = elapsed(moved.0, now);
-    if waited < ttl {
-        let message = format!("waiting until no cache points at VM {id} any more");
-        return Some(wait("Replacing", message, ttl.saturating_sub(waited) + Duration::from_millis(100), false));
-    }
-    match facts.got.get(id) {
-        None => Some(Step::Do(Action::GetVm(id.clone()))),
-        Some(Some(_)) if !facts.deleted.contains(id) => Some(Step::Do(Action::DeleteVm(id.clone()))),
-        Some(Some(_)) => Some(wait("Replacing", format!("deleting VM {id}, which was replaced"), BOOTING, false)),
-        Some(None) => {
-            let mut status = seen.status.clone();
-            if let Some(journal) = status.journal.as_mut() {
-                journal.retired.retain(|other| other != id);
-                journal.moved_at = None;
-            }
-            Some(Step::Record(Box::new(status)))
-        }
-    }
-}
-
-/// A changed size or image needs a new VM, which only a person may order.
-fn replacement_required(seen: &Observed) -> Option<NodeStep> {
-    let (spec, status) = (&seen.node.spec, &seen.status);
-    let changed = [("size", &spec.size, &status.size), ("image", &spec.image, &status.image)]
-        .into_iter()
-        .filter(|(_, asked, is)| asked.is_some() && is.is_some() && asked != is)
-        .map(|(field, asked, is)| {
-            format!("{field} {} instead of {}", asked.as_deref().unwrap_or_default(), is.as_deref().unwrap_or_default())
-        })
-        .collect::<Vec<_>>();
-    if changed.is_empty() {
-        return None;
-    }
-    let message = format!(
-        "the spec asks for {}, which needs a new VM: order it with the annotation roadstead.dev/replace=<any new \
-         value>, or change the spec back",
-        changed.join(" and ")
-    );
-    Some(stop("ReplacementRequired", message))
 }

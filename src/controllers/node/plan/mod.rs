@@ -6,6 +6,7 @@
 
 mod backward;
 mod forward;
+mod publish;
 mod target;
 #[cfg(test)]
 mod tests;
