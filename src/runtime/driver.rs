@@ -376,7 +376,10 @@ impl<R: Reconciler> Driver<R> {
             // Kinds without a journal keep their own back-off; this only keeps a fault they do not know from spinning.
             after = after.max(backoff::after(1, fastrand::f64()));
         }
-        self.write(object, &new).await?;
+        match self.write(object, &new).await {
+            Err(Fault::Conflict) if ended.failed => self.insist(object, &new).await?,
+            written => drop(written?),
+        }
         Ok((ended.outcome.name(), Action::requeue(after)))
     }
 
@@ -428,6 +431,23 @@ impl<R: Reconciler> Driver<R> {
             }
             Err(fault) => Err(fault),
         }
+    }
+
+    /// Writes the status of a failed attempt over changes of spec and metadata: a back-off that a busy writer elsewhere
+    /// could keep from being stored would be none. A changed status is another matter, and observed again.
+    async fn insist(&self, object: &Arc<R::Object>, new: &R::Status) -> Result<(), Fault> {
+        let api = self.api(object);
+        for _ in 0..8 {
+            let fresh = Arc::new(super::bounded(api.get(&object.name_any())).await?);
+            if fresh.uid() != object.uid() || R::status(&fresh) != R::status(object) {
+                break;
+            }
+            match self.write(&fresh, new).await {
+                Err(Fault::Conflict) => {}
+                written => return written.map(drop),
+            }
+        }
+        Err(Fault::Conflict)
     }
 
     async fn set_finalizer(&self, object: &Arc<R::Object>, held: bool) -> Result<Arc<R::Object>, Fault> {
