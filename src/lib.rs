@@ -1,4 +1,20 @@
 //! Roadstead: nodes, environments and their names, from Kubernetes objects.
+//!
+//! Each kind has a controller that goes the same way: **observe** (caches and snapshots), **validate** and **plan**
+//! (pure: every decision, back-off included), **apply** (one external call), **report** (one status write, or none).
+//! [`runtime`] drives them and owns the finalizers; [`app`] wires everything under one lease.
+//!
+//! Dependencies point one way: `main -> app -> controllers -> {dns, cloud} -> outside -> plain types`. Nothing below the
+//! controllers knows of Kubernetes:
+//!
+//! * [`api`]: the kinds, and validated names and ownership marks;
+//! * [`controllers`]: one folder a kind; a reader learns the product from the `plan` modules;
+//! * [`dns`]: one writer a zone, the Cloudflare client, and asking name servers;
+//! * [`cloud`]: providers of VMs, their one snapshot, the deletion brake, orphans;
+//! * [`outside`]: the outcomes of an external call, and request budgets;
+//! * [`runtime`]: driver, error classes, status writer, claims, caches, events;
+//! * [`cli`], [`health`], [`metrics`], [`telemetry`]: settings in, observations out.
+
 pub mod api;
 pub mod app;
 pub mod cli;
