@@ -62,7 +62,7 @@ pub fn is_gone<K>(object: &K, before: Option<&K>) -> bool {
 #[derive(Clone)]
 pub struct Cache<K> {
     objects: Arc<RwLock<HashMap<Key, Arc<K>>>>,
-    unreadable: Arc<RwLock<HashMap<Key, ObjectMeta>>>,
+    unreadable: Arc<RwLock<HashMap<Key, Arc<ObjectMeta>>>>,
     ready: watch::Receiver<bool>,
 }
 
@@ -110,7 +110,7 @@ impl<K: Cached> Cache<K> {
 
     /// The metadata of every object that is there and cannot be read, in no order.
     #[must_use]
-    pub fn unreadable(&self) -> Vec<ObjectMeta> {
+    pub fn unreadable(&self) -> Vec<Arc<ObjectMeta>> {
         self.unreadable.read().unwrap_or_else(PoisonError::into_inner).values().cloned().collect()
     }
 
@@ -129,7 +129,7 @@ async fn follow<K: Cached>(
 ) {
     let mut events = watcher(api, watcher::Config::default()).default_backoff().boxed();
     let (objects, unreadable) = (&cache.objects, &cache.unreadable);
-    let mut relisting: (HashMap<Key, Arc<K>>, HashMap<Key, ObjectMeta>) = Default::default();
+    let mut relisting: (HashMap<Key, Arc<K>>, HashMap<Key, Arc<ObjectMeta>>) = Default::default();
     while let Some(event) = events.next().await {
         match event {
             Ok(watcher::Event::Init) => relisting = Default::default(),
@@ -182,10 +182,10 @@ fn write<T>(lock: &RwLock<T>) -> RwLockWriteGuard<'_, T> {
 }
 
 /// The object, or the metadata of one that cannot be read.
-fn decoded<K: Cached>(guarded: DeserializeGuard<K>) -> Result<Arc<K>, ObjectMeta> {
+fn decoded<K: Cached>(guarded: DeserializeGuard<K>) -> Result<Arc<K>, Arc<ObjectMeta>> {
     let object = Key::of(&guarded);
     guarded.0.map(Arc::new).map_err(|invalid| {
         tracing::error!(kind = %K::kind(&()), %object, error = %invalid.error, "object cannot be read; left alone");
-        invalid.metadata
+        Arc::new(invalid.metadata)
     })
 }

@@ -181,7 +181,7 @@ spec: {policyName: names, validationActions: [Deny]}",
 }
 
 /// A Provider of VMs as a manifest, with another setting in the place of a good one, or beside it.
-fn vms(name: &str, secret: &str, setting: (&str, Value), spec: Value) -> String {
+fn vms(name: &str, secret: &str, setting: (&str, Value), spec: &Value) -> String {
     let mut digitalocean = json!({
         "tokenSecretRef": {"name": secret}, "region": "fra1", "size": "s-1vcpu-1gb", "image": "debian-12-x64",
     });
@@ -202,10 +202,10 @@ async fn sound(world: &World) {
     for manifest in [
         zone("full", "full.example.net", "cloudflare", "All"),
         zone("refusing", "refusing.example.net", "cloudflare", "All"),
-        vms("full-account", "full-vms", region.clone(), json!({})),
-        vms("odd-size", "digitalocean", ("size", json!("s-gigantic")), json!({})),
-        vms("odd-vpc", "digitalocean", ("vpcUUID", json!("5a4981aa-9653-4bd1-bef5-d6bff52042e4")), json!({})),
-        vms("odd-key", "digitalocean", region, json!({"sshAuthorizedKeys": ["ssh-ed25519 AAAAB"]})),
+        vms("full-account", "full-vms", region.clone(), &json!({})),
+        vms("odd-size", "digitalocean", ("size", json!("s-gigantic")), &json!({})),
+        vms("odd-vpc", "digitalocean", ("vpcUUID", json!("5a4981aa-9653-4bd1-bef5-d6bff52042e4")), &json!({})),
+        vms("odd-key", "digitalocean", region, &json!({"sshAuthorizedKeys": ["ssh-ed25519 AAAAB"]})),
         json!({
             "apiVersion": "roadstead.dev/v1alpha1", "kind": "Provider", "metadata": {"name": "closed"},
             "spec": {"static": {"allowedCIDRs": ["203.0.113.0/24"]}, "allowedNamespaces": {"from": "None"}},

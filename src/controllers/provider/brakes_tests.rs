@@ -237,17 +237,20 @@ async fn children_that_a_living_environment_takes_away_itself_do_not_count() {
         node.status.get_or_insert_default().vm_id = vm.map(String::from);
         node
     };
-    // Each with the UID of the child its Environment remembers to have rolled back.
-    let cases: [(&str, fn(usize) -> Option<String>, &str, Option<&str>, usize); 5] = [
-        ("rolled back", |n| Some(format!("uid-{n}")), "brave-tiger", Some("7"), 30),
-        ("deleted by a person", |_| None, "brave-tiger", Some("7"), 0),
-        ("deleted by a person after an earlier one was rolled back", |_| Some("other".into()), "brave-tiger", None, 0),
-        ("under a slug that was taken", |_| None, "calm-otter", None, 30),
-        ("under another slug, but with a VM", |_| None, "calm-otter", Some("7"), 0),
+    // Each with the beginning of the UID of the child its Environment remembers to have rolled back.
+    let cases = [
+        ("rolled back", Some("uid"), "brave-tiger", Some("7"), 30),
+        ("deleted by a person", None, "brave-tiger", Some("7"), 0),
+        ("deleted by a person after an earlier one was rolled back", Some("other"), "brave-tiger", None, 0),
+        ("under a slug that was taken", None, "calm-otter", None, 30),
+        ("under another slug, but with a VM", None, "calm-otter", Some("7"), 0),
     ];
     for (what, remembered, hostname, vm, through) in cases {
         let gone: Vec<_> = (0..30).map(|n| child(n, hostname, vm)).collect();
-        let environments = (0..30).map(|n| rolling_back(&format!("review-{n}"), remembered(n).as_deref()));
+        let environments = (0..30).map(|n| {
+            let remembered = remembered.map(|uid| format!("{uid}-{n}"));
+            rolling_back(&format!("review-{n}"), remembered.as_deref())
+        });
         let brakes = Brakes::new(Cache::of(gone.iter().cloned()), Cache::of(environments), Arc::default(), SETTLE);
         assert_eq!(let_through(&brakes, &provider(), &gone, 0).await, through, "{what}");
         assert_eq!(brakes.state(&provider(), at(0)).await.hold.is_none(), through > 0, "{what}");
