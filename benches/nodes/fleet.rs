@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, HashSet};
 use std::time::{Duration, Instant};
 
 use futures::{StreamExt, TryStreamExt, stream};
+use k8s_openapi::api::core::v1::ConfigMap;
 use kube::Api;
 use kube::api::{DeleteParams, ListParams, Patch, PatchParams, PostParams, WatchEvent, WatchParams};
 use roadstead::api::node::Node;
@@ -34,6 +35,21 @@ impl Fleet {
         let made = stream::iter(nodes).map(|(name, spec)| async move {
             let node = json!({"apiVersion": "roadstead.dev/v1alpha1", "kind": "Node", "metadata": {"name": name}, "spec": spec});
             self.api.create(&PostParams::default(), &serde_json::from_value(node).unwrap()).await
+        });
+        made.buffer_unordered(AT_ONCE).try_for_each(|_| async { Ok(()) }).await.unwrap();
+        began.elapsed()
+    }
+
+    /// How long the API server takes for as many objects that no operator cares about: what it takes by itself.
+    pub async fn baseline(cluster: &Cluster, objects: usize) -> Duration {
+        let api: Api<ConfigMap> = Api::namespaced(cluster.client(), NAMESPACE);
+        let began = Instant::now();
+        let made = stream::iter(0..objects).map(|index| {
+            let api = &api;
+            async move {
+                let map = json!({"metadata": {"name": format!("map-{index}")}, "data": {"address": "198.18.0.1"}});
+                api.create(&PostParams::default(), &serde_json::from_value(map).unwrap()).await
+            }
         });
         made.buffer_unordered(AT_ONCE).try_for_each(|_| async { Ok(()) }).await.unwrap();
         began.elapsed()
