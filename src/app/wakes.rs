@@ -110,6 +110,12 @@ impl Wakes {
         })
     }
 
+    /// What a Node calls with the name of a Provider that refused its token.
+    pub fn of_doubts(&self) -> Box<dyn Fn(&str) + Send + Sync> {
+        let providers = self.providers.clone();
+        Box::new(move |name| put(&providers, [Key::cluster(name)]))
+    }
+
     /// What a Zone that has just connected calls with its name.
     pub fn users_of_zones(&self, caches: &Caches) -> Box<dyn Fn(&str) + Send + Sync> {
         let (nodes, cache) = (self.nodes.clone(), caches.nodes.clone());

@@ -163,6 +163,13 @@ impl Operator {
         self.end("TERM", Duration::from_secs(30)).await
     }
 
+    /// Sends the operator a signal by name, such as `STOP` and `CONT`; nothing happens if it has ended.
+    pub fn signal(&mut self, name: &str) {
+        if let Some(process) = &mut self.process {
+            process.signal(name);
+        }
+    }
+
     async fn end(&mut self, signal: &str, deadline: Duration) -> ExitStatus {
         let mut process = self.process.take().expect("the operator runs");
         process.signal(signal);
