@@ -57,7 +57,8 @@ pub struct EnvironmentSpec {
     pub lifetime: Option<String>,
     /// When it ends, as a date and time (RFC 3339).
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub expires_at: Option<Time>,
+    #[schemars(extend("format" = "date-time"))]
+    pub expires_at: Option<String>,
     /// What remains at the end: `Keep` leaves this object with phase `Expired` (what a GitOps repository needs: it
     /// would create a deleted object, and buy its VM, again), `Delete` removes it.
     #[serde(default)]
@@ -125,6 +126,10 @@ pub enum OnExpiry {
     Keep,
     /// Nothing.
     Delete,
+    /// A value of a newer version of the definitions.
+    #[serde(other)]
+    #[schemars(skip)]
+    Unknown,
 }
 
 /// What is known of the Environment.

@@ -216,9 +216,9 @@ impl Sweep {
     fn lives(&self, namespace: &str, holder: &Holder) -> bool {
         let key = Key { namespace: namespace.to_owned(), name: holder.name.clone() };
         match holder.kind.as_str() {
-            "Node" => self.deps.nodes.get(&key).is_some(),
-            "Environment" => self.deps.environments.get(&key).is_some(),
-            "Zone" => self.deps.zones.get(&key).is_some(),
+            "Node" => self.deps.nodes.exists(&key),
+            "Environment" => self.deps.environments.exists(&key),
+            "Zone" => self.deps.zones.exists(&key),
             // Another version's: not ours to judge.
             _ => true,
         }

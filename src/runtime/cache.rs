@@ -1,11 +1,11 @@
 //! Caches: one watch a kind, kept in memory, that also tells controllers what changed.
 //!
-//! An object that does not decode is left out and logged; its siblings are served.
+//! An object that does not decode is left out and logged, but known to exist; its siblings are served.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::fmt::Debug;
 use std::hash::Hash;
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 use futures::StreamExt;
 use kube::core::DeserializeGuard;
@@ -57,21 +57,39 @@ pub fn is_gone<K>(object: &K, before: Option<&K>) -> bool {
     before.is_some_and(|before| std::ptr::eq(before, object))
 }
 
+/// The resourceVersion of `object` as a number, 0 without one: they compare as numbers (guaranteed since Kubernetes 1.35,
+/// true of every version before).
+pub fn version<K: Resource>(object: &K) -> u64 {
+    object.meta().resource_version.as_deref().and_then(|v| v.parse().ok()).unwrap_or(0)
+}
+
 /// All objects of a kind as last seen. Cheap to clone.
 #[derive(Clone)]
 pub struct Cache<K> {
-    objects: Arc<RwLock<HashMap<Key, Arc<K>>>>,
+    seen: Arc<RwLock<Seen<K>>>,
     ready: watch::Receiver<bool>,
+}
+
+struct Seen<K> {
+    objects: HashMap<Key, Arc<K>>,
+    /// Objects that do not decode.
+    unreadable: HashSet<Key>,
+}
+
+impl<K> Default for Seen<K> {
+    fn default() -> Self {
+        Self { objects: HashMap::new(), unreadable: HashSet::new() }
+    }
 }
 
 impl<K: Cached> Cache<K> {
     /// Starts the watch. `changed` is called, quickly and often, with each object that appeared, changed or went, and
     /// with what was there before it.
     pub fn start(api: Api<DeserializeGuard<K>>, changed: impl Fn(&K, Option<&K>) + Send + Sync + 'static) -> Self {
-        let objects = Arc::new(RwLock::new(HashMap::new()));
+        let seen = Arc::<RwLock<Seen<K>>>::default();
         let (told, ready) = watch::channel(false);
-        tokio::spawn(follow(api, objects.clone(), told, changed));
-        Self { objects, ready }
+        tokio::spawn(follow(api, seen.clone(), told, changed));
+        Self { seen, ready }
     }
 
     /// A cache without a watch, that holds what a test puts into it.
@@ -79,13 +97,13 @@ impl<K: Cached> Cache<K> {
     pub(crate) fn of(objects: impl IntoIterator<Item = K>) -> Self {
         let objects = objects.into_iter().map(|object| (Key::of(&object), Arc::new(object))).collect();
         let (_, ready) = watch::channel(true);
-        Self { objects: Arc::new(RwLock::new(objects)), ready }
+        Self { seen: Arc::new(RwLock::new(Seen { objects, ..Seen::default() })), ready }
     }
 
     /// Puts an object into the cache, as the watch would.
     #[cfg(test)]
     pub(crate) fn put(&self, object: K) {
-        self.objects.write().unwrap_or_else(PoisonError::into_inner).insert(Key::of(&object), Arc::new(object));
+        write(&self.seen).objects.insert(Key::of(&object), Arc::new(object));
     }
 
     /// Waits for the first complete listing.
@@ -97,37 +115,46 @@ impl<K: Cached> Cache<K> {
     /// The object with this key.
     #[must_use]
     pub fn get(&self, key: &Key) -> Option<Arc<K>> {
-        self.objects.read().unwrap_or_else(PoisonError::into_inner).get(key).cloned()
+        self.read().objects.get(key).cloned()
+    }
+
+    /// Whether there is an object of this key, though it may be one that cannot be read.
+    #[must_use]
+    pub fn exists(&self, key: &Key) -> bool {
+        let seen = self.read();
+        seen.objects.contains_key(key) || seen.unreadable.contains(key)
     }
 
     /// Every object, in no order.
     #[must_use]
     pub fn all(&self) -> Vec<Arc<K>> {
-        self.objects.read().unwrap_or_else(PoisonError::into_inner).values().cloned().collect()
+        self.read().objects.values().cloned().collect()
     }
+
+    fn read(&self) -> RwLockReadGuard<'_, Seen<K>> {
+        self.seen.read().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn write<K>(seen: &RwLock<Seen<K>>) -> RwLockWriteGuard<'_, Seen<K>> {
+    seen.write().unwrap_or_else(PoisonError::into_inner)
 }
 
 async fn follow<K: Cached>(
     api: Api<DeserializeGuard<K>>,
-    objects: Arc<RwLock<HashMap<Key, Arc<K>>>>,
+    seen: Arc<RwLock<Seen<K>>>,
     told: watch::Sender<bool>,
     changed: impl Fn(&K, Option<&K>) + Send + Sync + 'static,
 ) {
     let mut events = watcher(api, watcher::Config::default()).default_backoff().boxed();
-    let mut relisting: Option<HashMap<Key, Arc<K>>> = None;
-    let put = |key: Key, object: Arc<K>| objects.write().unwrap_or_else(PoisonError::into_inner).insert(key, object);
+    let mut relisting = Seen::default();
     while let Some(event) = events.next().await {
         match event {
-            Ok(watcher::Event::Init) => relisting = Some(HashMap::new()),
-            Ok(watcher::Event::InitApply(guarded)) => {
-                if let (Some(object), Some(list)) = (decoded(guarded), relisting.as_mut()) {
-                    list.insert(Key::of(&*object), object);
-                }
-            }
+            Ok(watcher::Event::Init) => relisting = Seen::default(),
+            Ok(watcher::Event::InitApply(guarded)) => drop(relisting.put(guarded)),
             Ok(watcher::Event::InitDone) => {
-                let list = relisting.take().unwrap_or_default();
-                let before =
-                    std::mem::replace(&mut *objects.write().unwrap_or_else(PoisonError::into_inner), list.clone());
+                let list = relisting.objects.clone();
+                let before = std::mem::replace(&mut *write(&seen), std::mem::take(&mut relisting)).objects;
                 for (key, object) in &list {
                     changed(object, before.get(key).map(|o| &**o));
                 }
@@ -137,15 +164,14 @@ async fn follow<K: Cached>(
                 told.send_replace(true);
             }
             Ok(watcher::Event::Apply(guarded)) => {
-                if let Some(object) = decoded(guarded) {
-                    let before = put(Key::of(&*object), object.clone());
+                let put = write(&seen).put(guarded);
+                if let Some((object, before)) = put {
                     changed(&object, before.as_deref());
                 }
             }
             Ok(watcher::Event::Delete(guarded)) => {
-                let key = Key::of(&guarded);
-                let before = objects.write().unwrap_or_else(PoisonError::into_inner).remove(&key);
-                if let Some(gone) = before {
+                let gone = write(&seen).remove(&Key::of(&guarded));
+                if let Some(gone) = gone {
                     changed(&gone, Some(&gone));
                 }
             }
@@ -154,13 +180,72 @@ async fn follow<K: Cached>(
     }
 }
 
-fn decoded<K: Cached>(guarded: DeserializeGuard<K>) -> Option<Arc<K>> {
-    match guarded.0 {
-        Ok(object) => Some(Arc::new(object)),
-        Err(invalid) => {
-            let name = invalid.metadata.name.as_deref().unwrap_or_default();
-            tracing::error!(kind = %K::kind(&()), name, error = %invalid.error, "object cannot be read; left alone");
-            None
+impl<K: Cached> Seen<K> {
+    /// Puts an object that was read, and returns it with what was there before it. One that cannot be read leaves what
+    /// was there.
+    fn put(&mut self, guarded: DeserializeGuard<K>) -> Option<(Arc<K>, Option<Arc<K>>)> {
+        let key = Key::of(&guarded);
+        match guarded.0 {
+            Ok(object) => {
+                let object = Arc::new(object);
+                self.unreadable.remove(&key);
+                Some((object.clone(), self.objects.insert(key, object)))
+            }
+            Err(invalid) => {
+                tracing::error!(kind = %K::kind(&()), %key, error = %invalid.error, "object cannot be read; left alone");
+                self.unreadable.insert(key);
+                None
+            }
         }
+    }
+
+    fn remove(&mut self, key: &Key) -> Option<Arc<K>> {
+        self.unreadable.remove(key);
+        self.objects.remove(key)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::super::fake_api::FakeApi;
+    use super::*;
+    use crate::api::node::{Node, NodeSpec};
+
+    #[tokio::test]
+    async fn an_object_that_cannot_be_read_is_left_out_but_known_to_exist() {
+        let api = FakeApi::default();
+        for name in ["a", "broken", "z"] {
+            let mut node = serde_json::to_value(Node::new(name, NodeSpec::default())).unwrap();
+            node["metadata"]["namespace"] = json!("shop");
+            node["spec"]["ttl"] = if name == "broken" { json!("an hour") } else { json!(300) };
+            api.put(&format!("namespaces/shop/nodes/{name}"), &node);
+        }
+        let cache: Cache<Node> = Cache::start(Api::all(api.client()), |_, _| {});
+        cache.filled().await;
+        let mut names: Vec<_> = cache.all().iter().map(|node| node.name_any()).collect();
+        names.sort();
+        assert_eq!(names, ["a", "z"]);
+        let exists = |name| cache.exists(&Key::namespaced("shop", name));
+        assert!(exists("a") && exists("broken") && !exists("nobody"));
+        assert!(cache.get(&Key::namespaced("shop", "broken")).is_none());
+    }
+
+    #[test]
+    fn what_was_read_last_stands_until_the_object_is_read_again_or_gone() {
+        let (mut seen, key) = (Seen::<Node>::default(), Key::cluster("a"));
+        let guarded = |ttl| {
+            serde_json::from_value(json!({"metadata": {"name": "a"}, "spec": {"ttl": ttl,
+            "providerRef": {"name": "p"}, "zoneRef": {"name": "z"}}}))
+            .unwrap()
+        };
+        assert!(seen.put(guarded(json!(300))).is_some_and(|(_, before)| before.is_none()));
+        assert!(seen.put(guarded(json!("an hour"))).is_none());
+        assert_eq!((seen.objects[&key].spec.ttl, seen.unreadable.contains(&key)), (Some(300), true));
+        assert!(seen.put(guarded(json!(600))).is_some_and(|(_, before)| before.is_some()));
+        assert!(!seen.unreadable.contains(&key));
+        assert!(seen.put(guarded(json!("an hour"))).is_none() && seen.remove(&key).is_some());
+        assert!(seen.objects.is_empty() && seen.unreadable.is_empty());
     }
 }

@@ -9,7 +9,6 @@ use super::NodeReconciler;
 use super::observe::Observed;
 use super::plan::{Action, Facts, Machine};
 use super::report;
-use crate::api::condition::whole_seconds;
 use crate::api::node::NodeStatus;
 use crate::cloud::fleet::Fleet;
 use crate::cloud::{CreateVm, Source, code, user_data};
@@ -19,7 +18,6 @@ use crate::dns::{Declared, Desired, Owner};
 use crate::outside::OutsideError;
 use crate::outside::budget::Priority;
 use crate::runtime::cache::Key;
-use crate::runtime::driver::{Outcome, Wait};
 use crate::runtime::events::Note;
 use crate::runtime::fault::Fault;
 
@@ -52,7 +50,7 @@ impl NodeReconciler {
             }
             Action::IntendCreate(machine) => {
                 facts.intended = true;
-                return Ok(Some(intent(seen, facts, &machine)));
+                return Ok(Some(report::creating(seen, facts, &machine, Timestamp::now())));
             }
             Action::CreateVm(machine) => return self.create(seen, facts, &machine).await,
             Action::LookByMark => {
@@ -69,11 +67,7 @@ impl NodeReconciler {
             }
             Action::IntendDelete => {
                 facts.intended = true;
-                let mut status = seen.status.clone();
-                let journal = status.journal.get_or_insert_default();
-                (journal.intent, journal.started_at) =
-                    (Some("DeleteVM".to_owned()), Some(whole_seconds(Timestamp::now())));
-                return Ok(Some(status));
+                return Ok(Some(report::deleting(seen, Timestamp::now())));
             }
             Action::DeleteVm(id) => {
                 let fleet = self.fleet(seen)?;
@@ -162,21 +156,10 @@ impl NodeReconciler {
         match fleet.provider().create(&order).await {
             Ok(vm) => {
                 fleet.created(&vm);
-                let waiting = Wait {
-                    reason: "WaitingForAddress",
-                    message: format!("VM {} ({}) is starting and has no address yet", vm.id, vm.name),
-                    after: Duration::from_secs(5),
-                    keep_ready: false,
-                };
-                let mut status = report::status(seen, facts, &Outcome::Waiting(waiting), Timestamp::now());
-                report::settle_vm(&mut status, &vm, machine.incarnation);
-                Ok(Some(status))
-            }
-            Err(OutsideError::Unknown(message)) => {
-                Err(Fault::transient("OutcomeUnknown", format!("creating the VM: {message}")))
+                Ok(Some(report::starting(seen, facts, &vm, machine.incarnation, Timestamp::now())))
             }
             Err(error) => {
-                facts.create_refused = true;
+                facts.create_refused = !matches!(error, OutsideError::Unknown(_));
                 Err(creating(&error))
             }
         }
@@ -214,26 +197,6 @@ fn priority(seen: &Observed) -> Priority {
     if seen.deleting() { Priority::Cleanup } else { Priority::Normal }
 }
 
-/// The status that announces a create.
-fn intent(seen: &Observed, facts: &Facts, machine: &Machine) -> NodeStatus {
-    let now = Timestamp::now();
-    let waiting = Wait {
-        reason: "CreatingVM",
-        message: format!("creating VM {}", machine.name),
-        after: Duration::from_secs(5),
-        keep_ready: false,
-    };
-    let mut status = report::status(seen, facts, &Outcome::Waiting(waiting), now);
-    status.incarnation = Some(machine.incarnation);
-    status.region = Some(machine.region.clone());
-    status.size = Some(machine.size.clone());
-    status.image = Some(machine.image.clone());
-    let journal = status.journal.get_or_insert_default();
-    journal.intent = Some("CreateVM".to_owned());
-    journal.started_at = Some(whole_seconds(now));
-    status
-}
-
 async fn ask(servers: &[std::net::SocketAddr], records: &[Desired], absent: bool) -> propagation::Confirmation {
     let Some(first) = records.first() else { return propagation::Confirmation::Confirmed };
     if absent {
@@ -244,8 +207,8 @@ async fn ask(servers: &[std::net::SocketAddr], records: &[Desired], absent: bool
     }
 }
 
-/// What a refused create means: some heal by themselves, others need the spec changed.
-fn creating(error: &OutsideError) -> Fault {
+/// What a failed create means: some heal by themselves, others need the spec changed.
+pub(super) fn creating(error: &OutsideError) -> Fault {
     match error {
         OutsideError::Refused { code, message } if code == code::DROPLET_LIMIT => Fault::transient(
             "DropletLimit",
@@ -262,12 +225,13 @@ fn creating(error: &OutsideError) -> Fault {
             };
             Fault::terminal(reason, format!("{field}{message}"))
         }
+        OutsideError::Unknown(message) => Fault::transient("OutcomeUnknown", format!("creating the VM: {message}")),
         other => Fault::outside("the provider", other),
     }
 }
 
 /// A VM with an action still running is deleted later.
-fn deleting(id: &str, error: &OutsideError) -> Fault {
+pub(super) fn deleting(id: &str, error: &OutsideError) -> Fault {
     match error {
         OutsideError::Refused { code, .. } if code == code::PENDING_EVENT => {
             Fault::transient("PendingEvent", format!("VM {id} is busy with another action; deleting it again later"))
