@@ -93,4 +93,8 @@ pub enum ClaimState {
     Held,
     /// It was released; other namespaces wait until the record's TTL has passed.
     Tombstone,
+    /// A value of a newer version of the definitions.
+    #[serde(other)]
+    #[schemars(skip)]
+    Unknown,
 }

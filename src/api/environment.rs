@@ -65,9 +65,9 @@ pub struct EnvironmentSpec {
     pub lifetime: Option<String>,
     /// When it ends, as a date and time (RFC 3339).
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(extend("pattern" = FRACTION))]
+    #[schemars(extend("format" = "date-time", "pattern" = FRACTION))]
     #[x_kube(validation = LAST)]
-    pub expires_at: Option<Time>,
+    pub expires_at: Option<String>,
     /// What remains at the end: `Keep` leaves this object with phase `Expired` (what a GitOps repository needs: it
     /// would create a deleted object, and buy its VM, again), `Delete` removes it.
     #[serde(default)]
@@ -135,6 +135,10 @@ pub enum OnExpiry {
     Keep,
     /// Nothing.
     Delete,
+    /// A value of a newer version of the definitions.
+    #[serde(other)]
+    #[schemars(skip)]
+    Unknown,
 }
 
 /// What is known of the Environment.

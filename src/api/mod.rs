@@ -1,15 +1,21 @@
 //! The objects users write: types only, one file a kind, and the generated definitions.
 //!
-//! Types accept what the schema admits (addresses and durations are strings), because one object that does not decode
-//! would fail a whole list; `validate` parses them.
+//! Types accept what the schema admits (addresses, durations and times are strings), and what a newer one may admit
+//! (other words, other entries of a journal): nothing can be said about an object that does not decode. Plans parse them.
 
+#[cfg(test)]
+mod admitted_tests;
 pub mod claim;
 pub mod condition;
 pub mod environment;
+#[cfg(test)]
+pub(crate) mod kstatus;
 pub mod names;
 pub mod node;
 pub mod provider;
 pub mod refs;
+#[cfg(test)]
+pub(crate) mod schema;
 pub mod status;
 pub mod zone;
 

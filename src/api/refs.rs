@@ -70,6 +70,10 @@ pub enum NamespacesFrom {
     Selector,
     /// No namespace.
     None,
+    /// A value of a newer version of the definitions.
+    #[serde(other)]
+    #[schemars(skip)]
+    Unknown,
 }
 
 /// Who runs on a host.
@@ -88,6 +92,10 @@ pub enum HostManagement {
     /// Nothing.
     #[default]
     None,
+    /// A value of a newer version of the definitions.
+    #[serde(other)]
+    #[schemars(skip)]
+    Unknown,
 }
 
 /// What happens to the VM when its object is deleted.
@@ -98,4 +106,8 @@ pub enum DeletionPolicy {
     Delete,
     /// The VM stays and loses Roadstead's mark.
     Orphan,
+    /// A value of a newer version of the definitions.
+    #[serde(other)]
+    #[schemars(skip)]
+    Unknown,
 }

@@ -159,8 +159,12 @@ pub struct Snapshot {
 impl Snapshot {
     /// What a whole listing of these VMs, taken now, gives.
     pub(crate) fn of(vms: Vec<Vm>) -> Self {
-        let listed = Listed::new(Instant::now(), crate::cloud::Listing { vms, whole: true });
-        Self { own: Arc::default(), listed: Arc::new(listed) }
+        Self::from(crate::cloud::Listing { vms, whole: true })
+    }
+
+    /// What this listing, taken now, gives.
+    pub(crate) fn from(listing: crate::cloud::Listing) -> Self {
+        Self { own: Arc::default(), listed: Arc::new(Listed::new(Instant::now(), listing)) }
     }
 }
 

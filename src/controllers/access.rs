@@ -204,20 +204,26 @@ fn ready(
     generation: Option<i64>,
     now: Timestamp,
 ) {
-    condition::remove(conditions, RECONCILING);
-    condition::remove(conditions, STALLED);
     let was_ready =
         condition::get(conditions, READY).is_some_and(|c| c.status == "True" && c.observed_generation == generation);
-    let (companion, reason, message) = match outcome {
-        Outcome::Done => return condition::set(conditions, Desired::yes(READY, "Ready", in_place), generation, now),
-        Outcome::Waiting(wait) if wait.keep_ready && was_ready => return,
-        Outcome::Waiting(wait) => (RECONCILING, wait.reason, &wait.message),
-        Outcome::Failed { .. } if was_ready => return,
-        Outcome::Failed { reason, message } => (RECONCILING, *reason, message),
-        Outcome::Stopped { reason, message } => (STALLED, *reason, message),
+    let (companion, ready) = match outcome {
+        _ if was_ready && outcome.is_a_failed_look() => (None, None),
+        Outcome::Done => (None, Some(Desired::yes(READY, "Ready", in_place))),
+        Outcome::Stopped { reason, message } => (Some(STALLED), Some(Desired::no(READY, reason, message))),
+        Outcome::Waiting(Wait { reason, message, .. }) | Outcome::Failed { reason, message } => {
+            (Some(RECONCILING), Some(Desired::no(READY, reason, message)))
+        }
     };
-    condition::set(conditions, Desired::no(READY, reason, message), generation, now);
-    condition::set(conditions, Desired::yes(companion, reason, message), generation, now);
+    if let Some(ready) = ready.clone() {
+        condition::set(conditions, ready, generation, now);
+    }
+    // One that stays is left in place, or it would begin anew with each pass.
+    for type_ in [RECONCILING, STALLED] {
+        match ready.clone().filter(|_| companion == Some(type_)) {
+            Some(why) => condition::set(conditions, Desired { type_, status: Some(true), ..why }, generation, now),
+            None => condition::remove(conditions, type_),
+        }
+    }
 }
 
 /// `status.credential` once the token of `version` is in use.

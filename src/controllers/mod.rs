@@ -20,7 +20,7 @@ use crate::api::refs::{AllowedNamespaces, NamespacesFrom};
 pub fn is_allowed(allowed: &AllowedNamespaces, namespace: Option<&Namespace>) -> bool {
     match allowed.from {
         NamespacesFrom::All => true,
-        NamespacesFrom::None => false,
+        NamespacesFrom::None | NamespacesFrom::Unknown => false,
         NamespacesFrom::Selector => {
             let labels = namespace.and_then(|n| n.metadata.labels.clone()).unwrap_or_default();
             let selector = allowed.selector.clone().map(Selector::try_from);

@@ -217,9 +217,9 @@ impl Sweep {
     fn lives(&self, namespace: &str, holder: &Holder) -> bool {
         let key = Key { namespace: namespace.to_owned(), name: holder.name.clone() };
         match holder.kind.as_str() {
-            "Node" => self.deps.nodes.has(&key),
-            "Environment" => self.deps.environments.has(&key),
-            "Zone" => self.deps.zones.has(&key),
+            "Node" => self.deps.nodes.exists(&key),
+            "Environment" => self.deps.environments.exists(&key),
+            "Zone" => self.deps.zones.exists(&key),
             // Another version's: not ours to judge.
             _ => true,
         }

@@ -36,3 +36,19 @@ pub enum OutsideError {
     #[error("{0}")]
     Unknown(String),
 }
+
+#[cfg(test)]
+impl OutsideError {
+    /// One of each, and a refusal with this code.
+    pub(crate) fn each(code: &str) -> [Self; 6] {
+        let text = || "no".to_owned();
+        [
+            Self::RateLimited { after: Duration::from_secs(7) },
+            Self::Unauthorized(text()),
+            Self::Forbidden(text()),
+            Self::Refused { code: code.to_owned(), message: text() },
+            Self::Unavailable(text()),
+            Self::Unknown(text()),
+        ]
+    }
+}

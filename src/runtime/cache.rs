@@ -6,7 +6,7 @@
 use std::collections::HashMap;
 use std::fmt::Debug;
 use std::hash::Hash;
-use std::sync::{Arc, PoisonError, RwLock, RwLockWriteGuard};
+use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 use futures::StreamExt;
 use kube::core::{DeserializeGuard, ObjectMeta};
@@ -63,22 +63,39 @@ pub(super) fn lean<K: Resource>(object: &mut K) {
     object.managed_fields_mut().clear();
 }
 
+/// The resourceVersion of `object` as a number, 0 without one: they compare as numbers (guaranteed since Kubernetes 1.35,
+/// true of every version before).
+pub fn version<K: Resource>(object: &K) -> u64 {
+    object.meta().resource_version.as_deref().and_then(|v| v.parse().ok()).unwrap_or(0)
+}
+
 /// All objects of a kind as last seen. Cheap to clone.
 #[derive(Clone)]
 pub struct Cache<K> {
-    objects: Arc<RwLock<HashMap<Key, Arc<K>>>>,
-    unreadable: Arc<RwLock<HashMap<Key, Arc<ObjectMeta>>>>,
+    seen: Arc<RwLock<Seen<K>>>,
     ready: watch::Receiver<bool>,
+}
+
+struct Seen<K> {
+    objects: HashMap<Key, Arc<K>>,
+    /// Objects that do not decode.
+    unreadable: HashMap<Key, Arc<ObjectMeta>>,
+}
+
+impl<K> Default for Seen<K> {
+    fn default() -> Self {
+        Self { objects: HashMap::new(), unreadable: HashMap::new() }
+    }
 }
 
 impl<K: Cached> Cache<K> {
     /// Starts the watch. `changed` is called, quickly and often, with each object that appeared, changed or went, and
     /// with what was there before it.
     pub fn start(api: Api<DeserializeGuard<K>>, changed: impl Fn(&K, Option<&K>) + Send + Sync + 'static) -> Self {
+        let seen = Arc::<RwLock<Seen<K>>>::default();
         let (told, ready) = watch::channel(false);
-        let cache = Self { objects: Arc::default(), unreadable: Arc::default(), ready };
-        tokio::spawn(follow(api, cache.clone(), told, changed));
-        cache
+        tokio::spawn(follow(api, seen.clone(), told, changed));
+        Self { seen, ready }
     }
 
     /// A cache without a watch, that holds what a test puts into it.
@@ -86,13 +103,13 @@ impl<K: Cached> Cache<K> {
     pub(crate) fn of(objects: impl IntoIterator<Item = K>) -> Self {
         let objects = objects.into_iter().map(|object| (Key::of(&object), Arc::new(object))).collect();
         let (_, ready) = watch::channel(true);
-        Self { objects: Arc::new(RwLock::new(objects)), unreadable: Arc::default(), ready }
+        Self { seen: Arc::new(RwLock::new(Seen { objects, ..Seen::default() })), ready }
     }
 
     /// Puts an object into the cache, as the watch would.
     #[cfg(test)]
     pub(crate) fn put(&self, object: K) {
-        self.objects.write().unwrap_or_else(PoisonError::into_inner).insert(Key::of(&object), Arc::new(object));
+        write(&self.seen).objects.insert(Key::of(&object), Arc::new(object));
     }
 
     /// Waits for the first complete listing.
@@ -104,51 +121,52 @@ impl<K: Cached> Cache<K> {
     /// The object with this key.
     #[must_use]
     pub fn get(&self, key: &Key) -> Option<Arc<K>> {
-        self.objects.read().unwrap_or_else(PoisonError::into_inner).get(key).cloned()
+        self.read().objects.get(key).cloned()
     }
 
-    /// Whether there is an object with this key, be it one that cannot be read.
+    /// Whether there is an object of this key, though it may be one that cannot be read.
     #[must_use]
-    pub fn has(&self, key: &Key) -> bool {
-        self.get(key).is_some() || self.unreadable.read().unwrap_or_else(PoisonError::into_inner).contains_key(key)
+    pub fn exists(&self, key: &Key) -> bool {
+        let seen = self.read();
+        seen.objects.contains_key(key) || seen.unreadable.contains_key(key)
     }
 
     /// The metadata of every object that is there and cannot be read, in no order.
     #[must_use]
     pub fn unreadable(&self) -> Vec<Arc<ObjectMeta>> {
-        self.unreadable.read().unwrap_or_else(PoisonError::into_inner).values().cloned().collect()
+        self.read().unreadable.values().cloned().collect()
     }
 
     /// Every object, in no order.
     #[must_use]
     pub fn all(&self) -> Vec<Arc<K>> {
-        self.objects.read().unwrap_or_else(PoisonError::into_inner).values().cloned().collect()
+        self.read().objects.values().cloned().collect()
     }
+
+    fn read(&self) -> RwLockReadGuard<'_, Seen<K>> {
+        self.seen.read().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn write<K>(seen: &RwLock<Seen<K>>) -> RwLockWriteGuard<'_, Seen<K>> {
+    seen.write().unwrap_or_else(PoisonError::into_inner)
 }
 
 async fn follow<K: Cached>(
     api: Api<DeserializeGuard<K>>,
-    cache: Cache<K>,
+    seen: Arc<RwLock<Seen<K>>>,
     told: watch::Sender<bool>,
     changed: impl Fn(&K, Option<&K>) + Send + Sync + 'static,
 ) {
     let mut events = watcher(api, watcher::Config::default()).default_backoff().modify(lean).boxed();
-    let (objects, unreadable) = (&cache.objects, &cache.unreadable);
-    let mut relisting: (HashMap<Key, Arc<K>>, HashMap<Key, Arc<ObjectMeta>>) = Default::default();
+    let mut relisting = Seen::default();
     while let Some(event) = events.next().await {
         match event {
-            Ok(watcher::Event::Init) => relisting = Default::default(),
-            Ok(watcher::Event::InitApply(guarded)) => {
-                let key = Key::of(&guarded);
-                match decoded(guarded) {
-                    Ok(object) => drop(relisting.0.insert(key, object)),
-                    Err(metadata) => drop(relisting.1.insert(key, metadata)),
-                }
-            }
+            Ok(watcher::Event::Init) => relisting = Seen::default(),
+            Ok(watcher::Event::InitApply(guarded)) => drop(relisting.put(guarded)),
             Ok(watcher::Event::InitDone) => {
-                let (list, broken) = std::mem::take(&mut relisting);
-                *write(unreadable) = broken;
-                let before = std::mem::replace(&mut *write(objects), list.clone());
+                let list = relisting.objects.clone();
+                let before = std::mem::replace(&mut *write(&seen), std::mem::take(&mut relisting)).objects;
                 for (key, object) in &list {
                     changed(object, before.get(key).map(|o| &**o));
                 }
@@ -158,22 +176,14 @@ async fn follow<K: Cached>(
                 told.send_replace(true);
             }
             Ok(watcher::Event::Apply(guarded)) => {
-                let key = Key::of(&guarded);
-                match decoded(guarded) {
-                    Ok(object) => {
-                        write(unreadable).remove(&key);
-                        let before = write(objects).insert(key, object.clone());
-                        changed(&object, before.as_deref());
-                    }
-                    // What was read of it before is the best there is.
-                    Err(metadata) => drop(write(unreadable).insert(key, metadata)),
+                let put = write(&seen).put(guarded);
+                if let Some((object, before)) = put {
+                    changed(&object, before.as_deref());
                 }
             }
             Ok(watcher::Event::Delete(guarded)) => {
-                let key = Key::of(&guarded);
-                write(unreadable).remove(&key);
-                let before = write(objects).remove(&key);
-                if let Some(gone) = before {
+                let gone = write(&seen).remove(&Key::of(&guarded));
+                if let Some(gone) = gone {
                     changed(&gone, Some(&gone));
                 }
             }
@@ -182,15 +192,72 @@ async fn follow<K: Cached>(
     }
 }
 
-fn write<T>(lock: &RwLock<T>) -> RwLockWriteGuard<'_, T> {
-    lock.write().unwrap_or_else(PoisonError::into_inner)
+impl<K: Cached> Seen<K> {
+    /// Puts an object that was read, and returns it with what was there before it. One that cannot be read leaves what
+    /// was there.
+    fn put(&mut self, guarded: DeserializeGuard<K>) -> Option<(Arc<K>, Option<Arc<K>>)> {
+        let key = Key::of(&guarded);
+        match guarded.0 {
+            Ok(object) => {
+                let object = Arc::new(object);
+                self.unreadable.remove(&key);
+                Some((object.clone(), self.objects.insert(key, object)))
+            }
+            Err(invalid) => {
+                tracing::error!(kind = %K::kind(&()), %key, error = %invalid.error, "object cannot be read; left alone");
+                self.unreadable.insert(key, Arc::new(invalid.metadata));
+                None
+            }
+        }
+    }
+
+    fn remove(&mut self, key: &Key) -> Option<Arc<K>> {
+        self.unreadable.remove(key);
+        self.objects.remove(key)
+    }
 }
 
-/// The object, or the metadata of one that cannot be read.
-fn decoded<K: Cached>(guarded: DeserializeGuard<K>) -> Result<Arc<K>, Arc<ObjectMeta>> {
-    let object = Key::of(&guarded);
-    guarded.0.map(Arc::new).map_err(|invalid| {
-        tracing::error!(kind = %K::kind(&()), %object, error = %invalid.error, "object cannot be read; left alone");
-        Arc::new(invalid.metadata)
-    })
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::super::fake_api::FakeApi;
+    use super::*;
+    use crate::api::node::{Node, NodeSpec};
+
+    #[tokio::test]
+    async fn an_object_that_cannot_be_read_is_left_out_but_known_to_exist() {
+        let api = FakeApi::default();
+        for name in ["a", "broken", "z"] {
+            let mut node = serde_json::to_value(Node::new(name, NodeSpec::default())).unwrap();
+            node["metadata"]["namespace"] = json!("shop");
+            node["spec"]["ttl"] = if name == "broken" { json!("an hour") } else { json!(300) };
+            api.put(&format!("namespaces/shop/nodes/{name}"), &node);
+        }
+        let cache: Cache<Node> = Cache::start(Api::all(api.client()), |_, _| {});
+        cache.filled().await;
+        let mut names: Vec<_> = cache.all().iter().map(|node| node.name_any()).collect();
+        names.sort();
+        assert_eq!(names, ["a", "z"]);
+        let exists = |name| cache.exists(&Key::namespaced("shop", name));
+        assert!(exists("a") && exists("broken") && !exists("nobody"));
+        assert!(cache.get(&Key::namespaced("shop", "broken")).is_none());
+    }
+
+    #[test]
+    fn what_was_read_last_stands_until_the_object_is_read_again_or_gone() {
+        let (mut seen, key) = (Seen::<Node>::default(), Key::cluster("a"));
+        let guarded = |ttl| {
+            serde_json::from_value(json!({"metadata": {"name": "a"}, "spec": {"ttl": ttl,
+            "providerRef": {"name": "p"}, "zoneRef": {"name": "z"}}}))
+            .unwrap()
+        };
+        assert!(seen.put(guarded(json!(300))).is_some_and(|(_, before)| before.is_none()));
+        assert!(seen.put(guarded(json!("an hour"))).is_none());
+        assert_eq!((seen.objects[&key].spec.ttl, seen.unreadable.contains_key(&key)), (Some(300), true));
+        assert!(seen.put(guarded(json!(600))).is_some_and(|(_, before)| before.is_some()));
+        assert!(!seen.unreadable.contains_key(&key));
+        assert!(seen.put(guarded(json!("an hour"))).is_none() && seen.remove(&key).is_some());
+        assert!(seen.objects.is_empty() && seen.unreadable.is_empty());
+    }
 }

@@ -146,13 +146,15 @@ impl Claims {
             Ok(Err(error)) => return Err(error.into()),
             Err(_) => return Err(Fault::transient("KubernetesAPI", "the Kubernetes API did not answer in time")),
         }
-        let Some(mut found) = bounded(self.api.get_opt(&reservation.name)).await? else { return Err(Fault::Conflict) };
+        let Some(found) = bounded(self.api.get_opt(&reservation.name)).await? else { return Err(Fault::Conflict) };
         let standing = standing(Some(&found), claimant, Timestamp::now());
         if standing == Standing::Free {
-            found.spec = claim.spec;
+            // The status first: a taken claim is not looked at again. Its time goes with the next record, since until it is
+            // taken it keeps others out.
             let generation = found.metadata.generation.unwrap_or(1) + 1;
-            let taken = bounded(self.api.replace(&reservation.name, &PostParams::default(), &found)).await?;
-            self.set_status(&taken, json!({"observedGeneration": generation, "state": "Held", "freeAt": null})).await?;
+            let status = json!({"observedGeneration": generation, "state": "Held"});
+            let found = HostnameClaim { spec: claim.spec, ..self.set_status(&found, status).await? };
+            bounded(self.api.replace(&reservation.name, &PostParams::default(), &found)).await?;
             return Ok(Standing::Ours);
         }
         Ok(standing)
@@ -217,7 +219,7 @@ impl Claims {
         if known == Some(record) || claim.status.as_ref().is_some_and(|s| s.state == ClaimState::Tombstone) {
             return Ok(());
         }
-        self.set_status(&claim, json!({"record": record})).await.map(drop)
+        self.set_status(&claim, json!({"record": record, "freeAt": null})).await.map(drop)
     }
 
     async fn set_status(&self, claim: &HostnameClaim, status: serde_json::Value) -> Result<HostnameClaim, Fault> {
@@ -239,9 +241,17 @@ impl Claims {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+    use std::sync::atomic::Ordering::Relaxed;
+    use std::sync::atomic::{AtomicBool, AtomicUsize};
+
+    use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+
+    use super::super::fake_api::FakeApi;
     use super::*;
     use crate::api::claim::HostnameClaimStatus;
-    use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+    use crate::api::kstatus::{Verdict, verdict};
+    use crate::api::schema;
 
     fn claimant(namespace: &str, name: &str, uid: &str) -> Claimant {
         let holder = Holder { kind: "Node".into(), name: name.into(), uid: uid.into() };
@@ -285,6 +295,65 @@ mod tests {
         let reserved = Standing::Reserved { namespace: "shop".into(), until: later };
         assert_eq!(standing(Some(&claim), &other, now), reserved);
         assert_eq!(standing(Some(&claim), &other, later), Standing::Free);
+    }
+
+    /// The claim as it stands, and what kstatus makes of it; nobody ever says more of one.
+    fn stands(api: &FakeApi) -> (String, Verdict) {
+        let claim = api.get("hostnameclaims/a.example.com").unwrap();
+        assert_eq!(schema::faults(schema::of("HostnameClaim"), &claim), Vec::<String>::new());
+        assert!(claim["status"]["conditions"].is_null());
+        (claim["status"]["state"].as_str().unwrap().to_owned(), verdict(&claim))
+    }
+
+    #[tokio::test]
+    async fn a_claim_is_current_in_every_state_though_any_write_on_its_way_there_failed() {
+        let name = Reservation::of_name(&Fqdn::parse("a.example.com").unwrap());
+        let claimants = ["1", "2", "3"].map(|uid| claimant("shop", "a", uid));
+        let until = |seconds| Some(Timestamp::now() + jiff::SignedDuration::from_secs(seconds));
+        // Which of the writes fails, in the order they come.
+        for broken in 0..10 {
+            let api = FakeApi::default();
+            let claims = Claims::new(api.client(), Cache::of([]));
+            let (count, met) = (AtomicUsize::new(0), Arc::new(AtomicBool::new(false)));
+            let refused = met.clone();
+            api.refuse(move |method, _| {
+                let fails = method != "GET" && count.fetch_add(1, Relaxed) == broken;
+                refused.fetch_or(fails, Relaxed);
+                fails.then_some(500)
+            });
+            // A pass that failed is made again, as the driver does.
+            let take = async |claimant: &Claimant| match claims.take(&name, claimant).await {
+                Err(Fault::Transient { .. }) => claims.take(&name, claimant).await,
+                result => result,
+            };
+            assert_eq!(take(&claimants[0]).await, Ok(Standing::Ours));
+            assert_eq!(stands(&api), ("Held".to_owned(), Verdict::Current), "made, {broken}");
+            assert_eq!(take(&claimants[1]).await, Ok(Standing::Ours), "made anew");
+            assert_eq!(stands(&api), ("Held".to_owned(), Verdict::Current), "inherited, {broken}");
+            if claims.release(&name, "2", until(300)).await.is_err() {
+                claims.release(&name, "2", until(300)).await.unwrap();
+            }
+            assert_eq!(stands(&api), ("Tombstone".to_owned(), Verdict::Current), "released, {broken}");
+            let other = claimant("blog", "b", "4");
+            assert!(matches!(take(&other).await, Ok(Standing::Reserved { .. })), "{broken}");
+            assert_eq!(take(&claimants[2]).await, Ok(Standing::Ours));
+            assert_eq!(stands(&api), ("Held".to_owned(), Verdict::Current), "taken again, {broken}");
+            assert!(matches!(take(&other).await, Ok(Standing::Taken { .. })), "{broken}");
+            assert!(met.load(Relaxed), "there is no write {broken}");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_tombstone_whose_taker_was_cut_off_still_keeps_other_namespaces_out() {
+        let name = Reservation::of_name(&Fqdn::parse("a.example.com").unwrap());
+        let (api, us) = (FakeApi::default(), claimant("shop", "a", "1"));
+        let claims = Claims::new(api.client(), Cache::of([]));
+        claims.take(&name, &us).await.unwrap();
+        claims.release(&name, "1", Some(Timestamp::now() + jiff::SignedDuration::from_secs(300))).await.unwrap();
+        api.refuse(|method, _| (method == "PUT").then_some(500));
+        assert!(claims.take(&name, &us).await.is_err());
+        let standing = claims.take(&name, &claimant("blog", "b", "2")).await;
+        assert!(matches!(standing, Ok(Standing::Reserved { .. })), "{standing:?}");
     }
 
     #[test]

@@ -21,13 +21,15 @@ use serde_json::json;
 use tracing::Instrument;
 
 use super::backoff;
-use super::cache::{Cached, Key, lean};
+use super::cache::{Cached, Key, lean, version};
 use super::events::{Events, Note};
 use super::fault::Fault;
+use super::outcome::Ended;
 use super::seeded::{self, Seeded};
 use super::status::{self, Status};
-use crate::api::status::Journal;
 use crate::metrics::Metrics;
+
+pub use super::outcome::{Outcome, Wait};
 
 /// What a plan says comes next.
 #[derive(Debug, Clone, PartialEq)]
@@ -51,42 +53,6 @@ pub enum Step<A, S> {
     Done,
     /// Nothing is left outside: the finalizer may go.
     Gone,
-}
-
-/// Why nothing can be done now.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Wait {
-    /// Reason of the condition.
-    pub reason: &'static str,
-    /// Message of the condition.
-    pub message: String,
-    /// When to look again.
-    pub after: Duration,
-    /// Whether Ready keeps its value: true where merely looking failed.
-    pub keep_ready: bool,
-}
-
-/// How a pass ended; what `report` makes a status of.
-#[derive(Debug, Clone, PartialEq)]
-pub enum Outcome {
-    /// [`Step::Done`].
-    Done,
-    /// [`Step::Wait`].
-    Waiting(Wait),
-    /// [`Step::Stop`], or a terminal fault.
-    Stopped {
-        /// Reason of the condition.
-        reason: &'static str,
-        /// Message of the condition.
-        message: String,
-    },
-    /// A transient fault; the back-off is stored already.
-    Failed {
-        /// Reason of the condition.
-        reason: &'static str,
-        /// Message of the condition.
-        message: String,
-    },
 }
 
 /// One kind's behaviour. Decisions are in `plan`, which is pure; I/O is in `observe` and `apply`.
@@ -179,13 +145,7 @@ pub async fn run<R: Reconciler>(
 ) {
     let api: Api<DeserializeGuard<R::Object>> = Api::all(parts.client.clone());
     let concurrency = parts.concurrency.max(1);
-    let driver = Arc::new(Driver {
-        reconciler,
-        parts,
-        written: Mutex::default(),
-        failures: Mutex::default(),
-        released: Mutex::default(),
-    });
+    let driver = Arc::new(Driver::new(reconciler, parts));
     let (objects, writer) = reflector::store();
     let changes = watcher(api, watcher::Config::default()).modify(lean).reflect(writer).applied_objects();
     Controller::for_stream(changes, objects)
@@ -211,6 +171,11 @@ pub async fn run<R: Reconciler>(
 }
 
 impl<R: Reconciler> Driver<R> {
+    fn new(reconciler: Arc<R>, parts: Parts) -> Self {
+        let (written, failures, released) = Default::default();
+        Self { reconciler, parts, written, failures, released }
+    }
+
     async fn reconcile(&self, guarded: Arc<DeserializeGuard<R::Object>>) -> Action {
         let key = Key::of(&*guarded);
         let object = match &guarded.0 {
@@ -333,8 +298,7 @@ impl<R: Reconciler> Driver<R> {
                             continue;
                         }
                         Ok(None) => continue,
-                        Err(fault @ (Fault::Conflict | Fault::Gone)) => return Err(fault),
-                        Err(fault) => self.fault(fault),
+                        Err(fault) => Ended::of(fault, self.resync())?,
                     }
                 }
                 Step::Hold(after) => return Ok(("held", Action::requeue(after))),
@@ -363,47 +327,12 @@ impl<R: Reconciler> Driver<R> {
         now: Timestamp,
     ) -> Result<(&'static str, Action), Fault> {
         let mut new = self.reconciler.report(observed, facts, &ended.outcome, now);
-        let mut after = ended.after;
-        if let Some(journal) = new.journal() {
-            if ended.failed {
-                let journal = journal.get_or_insert_with(Journal::default);
-                let attempts = journal.attempts.unwrap_or(0) + 1;
-                after = after.max(backoff::after(attempts, fastrand::f64()));
-                journal.attempts = Some(attempts);
-                journal.not_before = Some(crate::api::condition::whole_seconds(now + after));
-            }
-            if journal.as_ref().is_some_and(|j| *j == Journal::default()) {
-                *journal = None;
-            }
-        } else if ended.failed {
-            // Kinds without a journal keep their own back-off; this only keeps a fault they do not know from spinning.
-            after = after.max(backoff::after(1, fastrand::f64()));
-        }
+        let after = ended.store(new.journal(), fastrand::f64(), now);
         match self.write(object, &new).await {
             Err(Fault::Conflict) if ended.failed => self.insist(object, &new).await?,
             written => drop(written?),
         }
         Ok((ended.outcome.name(), Action::requeue(after)))
-    }
-
-    fn fault(&self, fault: Fault) -> Ended {
-        match fault {
-            Fault::Transient { reason, message } => {
-                Ended { outcome: Outcome::Failed { reason, message }, after: Duration::ZERO, failed: true }
-            }
-            Fault::Terminal { reason, message } => {
-                Ended { outcome: Outcome::Stopped { reason, message }, after: self.resync(), failed: true }
-            }
-            Fault::Waiting { reason, message, after } => {
-                let wait = Wait { reason, message, after, keep_ready: true };
-                Ended::plain(Outcome::Waiting(wait), after)
-            }
-            Fault::RateLimited(after) => {
-                let message = "waiting for the API's rate limit".to_owned();
-                Ended::plain(Outcome::Waiting(Wait { reason: "RateLimited", message, after, keep_ready: true }), after)
-            }
-            Fault::Conflict | Fault::Gone => Ended::plain(Outcome::Done, Duration::from_millis(100)),
-        }
     }
 
     /// The resync interval, with a tenth of jitter so that objects do not come all at once.
@@ -471,32 +400,6 @@ impl<R: Reconciler> Driver<R> {
     }
 }
 
-/// How a pass ended, and what the queue is told.
-struct Ended {
-    outcome: Outcome,
-    after: Duration,
-    /// Whether it counts as a failed attempt, whose back-off is stored.
-    failed: bool,
-}
-
-impl Ended {
-    fn plain(outcome: Outcome, after: Duration) -> Self {
-        Self { outcome, after, failed: false }
-    }
-}
-
-impl Outcome {
-    fn name(&self) -> &'static str {
-        match self {
-            Self::Done => "done",
-            Self::Waiting(_) => "waiting",
-            Self::Stopped { .. } => "stopped",
-            Self::Failed { .. } => "failed",
-        }
-    }
-}
-
-/// resourceVersions compare as numbers (guaranteed since Kubernetes 1.35, true of every version before).
-fn version<K: Resource>(object: &K) -> u64 {
-    object.meta().resource_version.as_deref().and_then(|v| v.parse().ok()).unwrap_or(0)
-}
+#[cfg(test)]
+#[path = "driver_tests.rs"]
+mod tests;

@@ -4,10 +4,12 @@
 pub mod backoff;
 pub mod cache;
 pub mod claims;
-
 pub mod driver;
 pub mod events;
+#[cfg(test)]
+pub(crate) mod fake_api;
 pub mod fault;
+pub mod outcome;
 pub mod seeded;
 pub mod status;
 

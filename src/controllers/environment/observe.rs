@@ -15,7 +15,7 @@ use crate::api::names::Fqdn;
 use crate::api::node::Node;
 use crate::cli;
 use crate::runtime::bounded;
-use crate::runtime::cache::Key;
+use crate::runtime::cache::{Key, version};
 use crate::runtime::claims::{Claimant, Reservation, Standing};
 use crate::runtime::fault::Fault;
 
@@ -126,7 +126,7 @@ impl View {
     pub fn new(observed: &Observed, facts: &Facts, now: Timestamp) -> Self {
         let environment = observed.environment.clone();
         let status = environment.status.clone().unwrap_or_default();
-        let newest = [&observed.node, &facts.node].into_iter().flatten().max_by_key(|n| version(n));
+        let newest = [&observed.node, &facts.node].into_iter().flatten().max_by_key(|n| version(&***n));
         let child = match newest {
             Some(node) if facts.gone.is_some() && facts.gone == node.uid() => Child::Absent,
             Some(node) => child(&environment, node),
@@ -201,7 +201,15 @@ impl View {
                     format!("spec.lifetime: `{lifetime}` ends after the year 9999: leave it out for no end")
                 })?
             }
-            (None, Some(end)) => condition::whole_seconds(end.0).0,
+            (None, Some(end)) => {
+                let end = end.parse().map_err(|_| {
+                    format!(
+                        "spec.expiresAt: `{end}` cannot be used: write a date and time like `2030-01-31T12:00:00Z`, or \
+                         leave it out for no end"
+                    )
+                })?;
+                condition::whole_seconds(end).0
+            }
             (None, None) => return Ok(None),
         };
         // Rounded up: times are kept in whole seconds, and a short life has a warning, too.
@@ -251,9 +259,4 @@ fn slug_of(environment: &Environment, status: &EnvironmentStatus, memory: &Memor
 fn derived(environment: &Environment, collisions: u32) -> String {
     let namespace = environment.namespace().unwrap_or_default();
     slug::derive(&namespace, &environment.name_any(), &environment.spec.node.zone_ref.name, collisions)
-}
-
-/// resourceVersions compare as numbers.
-fn version(node: &Node) -> u64 {
-    node.resource_version().and_then(|v| v.parse().ok()).unwrap_or(0)
 }

@@ -99,6 +99,7 @@ fn next(view: &View) -> Option<EnvironmentStep> {
 /// At the end of its life.
 fn end(view: &View) -> Option<EnvironmentStep> {
     match (view.environment.spec.on_expiry, view.own()) {
+        (OnExpiry::Unknown, _) => None,
         (OnExpiry::Keep, child) => child.and_then(|node| retire(view, node)),
         // The child is marked as expired before its owner goes.
         (OnExpiry::Delete, child) => child.and_then(|node| keep(view, node)).or(Some(Step::Do(Action::DeleteSelf))),

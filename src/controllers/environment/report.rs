@@ -12,7 +12,7 @@ use crate::api::condition::{self, Desired, READY, RECONCILING, STALLED, whole_se
 use crate::api::environment::EnvironmentStatus;
 use crate::api::refs::ClusterRef;
 use crate::api::status::Journal;
-use crate::runtime::driver::Outcome;
+use crate::runtime::driver::{Outcome, Wait};
 use crate::runtime::events::Note;
 
 /// The child's conditions that the Environment shows as its own.
@@ -35,7 +35,9 @@ pub fn report(observed: &Observed, facts: &Facts, outcome: &Outcome, now: Timest
         Outcome::Waiting(wait) if wait.reason == SETTLED => verdict(&view),
         Outcome::Stopped { reason, .. } if *reason == SETTLED => verdict(&view),
         _ if view.paused() => Verdict::kept(),
-        Outcome::Waiting(_) => Verdict::kept(),
+        Outcome::Waiting(Wait { reason, message, .. }) => {
+            Verdict { reason: (*reason).to_owned(), message: message.clone(), ..Verdict::kept() }
+        }
         Outcome::Stopped { reason, message } => Verdict::stalled(phase(false), reason, message.clone()),
         Outcome::Failed { reason, message } => Verdict::progressing(phase(true), reason, message.clone()),
     };

@@ -82,6 +82,13 @@ pub fn verdict(view: &View) -> Verdict {
 
 fn expired(view: &View) -> Verdict {
     match (&view.child, view.environment.spec.on_expiry) {
+        (_, OnExpiry::Unknown) => Verdict::stalled(
+            "Error",
+            "UnknownValue",
+            "its time is over, but spec.onExpiry has a value that this version of the operator does not know: upgrade \
+             the operator, or correct the spec"
+                .to_owned(),
+        ),
         (Child::Own(node), _) => leaving(view, node, "Expiring"),
         (_, OnExpiry::Delete) => Verdict::progressing(
             "Deleting",

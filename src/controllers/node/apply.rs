@@ -9,7 +9,6 @@ use super::NodeReconciler;
 use super::observe::Observed;
 use super::plan::{Action, Facts, Machine};
 use super::report;
-use crate::api::condition::whole_seconds;
 use crate::api::node::NodeStatus;
 use crate::cloud::fleet::Fleet;
 use crate::cloud::{CreateVm, Source, code, user_data};
@@ -19,7 +18,6 @@ use crate::dns::{Declared, Desired, Owner};
 use crate::outside::OutsideError;
 use crate::outside::budget::Priority;
 use crate::runtime::cache::Key;
-use crate::runtime::driver::{Outcome, Wait};
 use crate::runtime::events::Note;
 use crate::runtime::fault::Fault;
 
@@ -52,7 +50,7 @@ impl NodeReconciler {
             }
             Action::IntendCreate(machine) => {
                 facts.intended = true;
-                return Ok(Some(intent(seen, facts, &machine)));
+                return Ok(Some(report::creating(seen, facts, &machine, Timestamp::now())));
             }
             Action::CreateVm(machine) => return self.create(seen, facts, &machine).await,
             Action::LookByMark => {
@@ -69,15 +67,14 @@ impl NodeReconciler {
             }
             Action::IntendDelete => {
                 facts.intended = true;
-                let mut status = seen.status.clone();
-                let journal = status.journal.get_or_insert_default();
-                (journal.intent, journal.started_at) =
-                    (Some("DeleteVM".to_owned()), Some(whole_seconds(Timestamp::now())));
-                return Ok(Some(status));
+                return Ok(Some(report::deleting(seen, Timestamp::now())));
             }
             Action::DeleteVm(id) => {
                 let fleet = self.fleet(seen)?;
-                fleet.provider().delete(&id).await.map_err(|e| self.not_deleted(seen, &id, &e))?;
+                fleet.provider().delete(&id).await.map_err(|e| {
+                    self.hear(seen, &e);
+                    deleting(&id, &e)
+                })?;
                 fleet.deleted(&id);
                 facts.deleted.push(id.clone());
                 facts.got.remove(&id);
@@ -169,75 +166,27 @@ impl NodeReconciler {
         match fleet.provider().create(&order).await {
             Ok(vm) => {
                 fleet.created(&vm);
-                let waiting = Wait {
-                    reason: "WaitingForAddress",
-                    message: format!("VM {} ({}) is starting and has no address yet", vm.id, vm.name),
-                    after: Duration::from_secs(5),
-                    keep_ready: false,
-                };
-                let mut status = report::status(seen, facts, &Outcome::Waiting(waiting), Timestamp::now());
-                report::settle_vm(&mut status, &vm, machine.incarnation);
-                Ok(Some(status))
-            }
-            Err(OutsideError::Unknown(message)) => {
-                Err(Fault::transient("OutcomeUnknown", format!("creating the VM: {message}")))
+                Ok(Some(report::starting(seen, facts, &vm, machine.incarnation, Timestamp::now())))
             }
             Err(error) => {
-                facts.create_refused = true;
-                Err(self.not_created(seen, &error))
+                facts.create_refused = !matches!(error, OutsideError::Unknown(_));
+                self.hear(seen, &error);
+                Err(creating(seen, &error))
             }
         }
     }
 
     /// What a call to the provider that failed means.
     fn failed(&self, seen: &Observed, error: &OutsideError) -> Fault {
-        let is_believed = seen.provider.as_ref().is_some_and(|provider| provider.unusable.is_none());
-        if is_believed && matches!(error, OutsideError::Unauthorized(_)) {
-            self.doubt(&seen.node.spec.provider_ref.name);
-        }
+        self.hear(seen, error);
         Fault::outside("the provider", error)
     }
 
-    /// What a refused create means: some heal by themselves, others need a person to change what was asked for.
-    fn not_created(&self, seen: &Observed, error: &OutsideError) -> Fault {
-        let OutsideError::Refused { code, message } = error else { return repeated(self.failed(seen, error)) };
-        let spec = &seen.node.spec;
-        let provider = &spec.provider_ref.name;
-        // Where the Node says nothing, the Provider's own word was sent.
-        let of = |asked: &Option<String>, field: &str| match asked {
-            Some(_) => format!("spec.{field}: {message}"),
-            None => format!("spec.digitalocean.{field} of Provider {provider}: {message}"),
-        };
-        let (reason, message) = match code.as_str() {
-            code::DROPLET_LIMIT => {
-                let message = format!("{message}; a VM is ordered as soon as the account may have one more");
-                return Fault::transient("DropletLimit", message);
-            }
-            code::UNKNOWN_SIZE => ("UnknownSize", of(&spec.size, "size")),
-            code::UNKNOWN_REGION => ("UnknownRegion", of(&spec.region, "region")),
-            code::UNKNOWN_IMAGE => ("UnknownImage", of(&spec.image, "image")),
-            code::NOT_OFFERED => ("NotOffered", message.clone()),
-            code::ACCOUNT_CHANGED => ("AccountChanged", message.clone()),
-            _ => {
-                let words = message.trim_end_matches('.');
-                let remedy = format!("correct this spec or that of Provider {provider}; it is tried again by itself");
-                ("CreateRefused", format!("the VM is refused ({words}): {remedy}"))
-            }
-        };
-        Fault::terminal(reason, message)
-    }
-
-    /// A VM with an action still running is deleted later.
-    fn not_deleted(&self, seen: &Observed, id: &str, error: &OutsideError) -> Fault {
-        match error {
-            OutsideError::Refused { code, .. } if code == code::PENDING_EVENT => {
-                let message = format!("VM {id} is busy with another action; deleting it again later");
-                Fault::transient("PendingEvent", message)
-            }
-            OutsideError::Refused { message, .. } => {
-                Fault::transient("DeleteRefused", format!("deleting VM {id}: {message}"))
-            }
-            other => repeated(self.failed(seen, other)),
+    /// A token that is refused concerns the whole Provider.
+    fn hear(&self, seen: &Observed, error: &OutsideError) {
+        let is_believed = seen.provider.as_ref().is_some_and(|provider| provider.unusable.is_none());
+        if is_believed && matches!(error, OutsideError::Unauthorized(_)) {
+            self.doubt(&seen.node.spec.provider_ref.name);
         }
     }
 
@@ -263,6 +212,48 @@ impl NodeReconciler {
     }
 }
 
+/// What a failed create means: some heal by themselves, others need a person to change what was asked for.
+pub(super) fn creating(seen: &Observed, error: &OutsideError) -> Fault {
+    let OutsideError::Refused { code, message } = error else { return repeated(Fault::outside("the provider", error)) };
+    let spec = &seen.node.spec;
+    let provider = &spec.provider_ref.name;
+    // Where the Node says nothing, the Provider's own word was sent.
+    let of = |asked: &Option<String>, field: &str| match asked {
+        Some(_) => format!("spec.{field}: {message}"),
+        None => format!("spec.digitalocean.{field} of Provider {provider}: {message}"),
+    };
+    let (reason, message) = match code.as_str() {
+        code::DROPLET_LIMIT => {
+            let message = format!("{message}; a VM is ordered as soon as the account may have one more");
+            return Fault::transient("DropletLimit", message);
+        }
+        code::UNKNOWN_SIZE => ("UnknownSize", of(&spec.size, "size")),
+        code::UNKNOWN_REGION => ("UnknownRegion", of(&spec.region, "region")),
+        code::UNKNOWN_IMAGE => ("UnknownImage", of(&spec.image, "image")),
+        code::NOT_OFFERED => ("NotOffered", message.clone()),
+        code::ACCOUNT_CHANGED => ("AccountChanged", message.clone()),
+        _ => {
+            let words = message.trim_end_matches('.');
+            let remedy = format!("correct this spec or that of Provider {provider}; it is tried again by itself");
+            ("CreateRefused", format!("the VM is refused ({words}): {remedy}"))
+        }
+    };
+    Fault::terminal(reason, message)
+}
+
+/// A VM with an action still running is deleted later.
+pub(super) fn deleting(id: &str, error: &OutsideError) -> Fault {
+    match error {
+        OutsideError::Refused { code, .. } if code == code::PENDING_EVENT => {
+            Fault::transient("PendingEvent", format!("VM {id} is busy with another action; deleting it again later"))
+        }
+        OutsideError::Refused { message, .. } => {
+            Fault::transient("DeleteRefused", format!("deleting VM {id}: {message}"))
+        }
+        other => repeated(Fault::outside("the provider", other)),
+    }
+}
+
 /// A fault that is waited for, as one that is tried again with stored back-off: before each try an intent is written, and
 /// what is written wakes the Node at once.
 fn repeated(fault: Fault) -> Fault {
@@ -280,26 +271,6 @@ fn owner(seen: &Observed) -> Owner {
 
 fn priority(seen: &Observed) -> Priority {
     if seen.deleting() { Priority::Cleanup } else { Priority::Normal }
-}
-
-/// The status that announces a create.
-fn intent(seen: &Observed, facts: &Facts, machine: &Machine) -> NodeStatus {
-    let now = Timestamp::now();
-    let waiting = Wait {
-        reason: "CreatingVM",
-        message: format!("creating VM {}", machine.name),
-        after: Duration::from_secs(5),
-        keep_ready: false,
-    };
-    let mut status = report::status(seen, facts, &Outcome::Waiting(waiting), now);
-    status.incarnation = Some(machine.incarnation);
-    status.region = Some(machine.region.clone());
-    status.size = Some(machine.size.clone());
-    status.image = Some(machine.image.clone());
-    let journal = status.journal.get_or_insert_default();
-    journal.intent = Some("CreateVM".to_owned());
-    journal.started_at = Some(whole_seconds(now));
-    status
 }
 
 async fn ask(servers: &[std::net::SocketAddr], records: &[Desired], absent: bool) -> propagation::Confirmation {

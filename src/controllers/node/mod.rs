@@ -5,6 +5,8 @@ mod apply;
 mod observe;
 pub mod plan;
 mod report;
+#[cfg(test)]
+mod tests;
 
 use std::net::SocketAddr;
 use std::sync::Arc;

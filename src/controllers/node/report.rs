@@ -3,13 +3,14 @@
 use jiff::Timestamp;
 
 use super::observe::{Hosts, Observed, fqdn, static_address};
-use super::plan::Facts;
+use super::plan::{BOOTING, Facts, LATE_REASON, Machine};
 use crate::api::condition::{self, Desired, READY, RECONCILING, STALLED, whole_seconds};
 use crate::api::node::{Addresses, NodeStatus, RecordStatus};
 use crate::api::status::Journal;
 use crate::cloud::Vm;
+use crate::dns::propagation::Confirmation;
 use crate::dns::{Declared, Published};
-use crate::runtime::driver::Outcome;
+use crate::runtime::driver::{Outcome, Wait};
 
 /// The Node's status after a pass that ended so.
 #[must_use]
@@ -17,10 +18,13 @@ pub fn status(seen: &Observed, facts: &Facts, outcome: &Outcome, now: Timestamp)
     let mut status = seen.status.clone();
     let generation = seen.node.metadata.generation;
     let was_current = status.observed_generation == generation;
-    if matches!(outcome, Outcome::Waiting(w) if w.reason == "Paused") {
+    if let Outcome::Waiting(Wait { reason: "Paused", message, .. }) = outcome {
         // A paused Node keeps everything it said, its generation included: nobody looked at the new spec.
-        let paused = Desired::yes("Paused", "Paused", "paused by the annotation roadstead.dev/paused");
-        condition::set(&mut status.conditions, paused, generation, now);
+        if condition::get(&status.conditions, READY).is_none() {
+            let unknown = Desired { type_: READY, status: None, reason: "Paused", message: message.clone() };
+            condition::set(&mut status.conditions, unknown, generation, now);
+        }
+        condition::set(&mut status.conditions, Desired::yes("Paused", "Paused", message), generation, now);
         return status;
     }
     condition::remove(&mut status.conditions, "Paused");
@@ -31,27 +35,29 @@ pub fn status(seen: &Observed, facts: &Facts, outcome: &Outcome, now: Timestamp)
     let record_before = status.record.clone();
     machine(seen, facts, &mut status);
     record(facts, &mut status);
+    let missing = status.journal.as_ref().is_some_and(|journal| journal.missing_since.is_some());
+    let withdrawn = is_withdrawn(facts, &status);
     let mut set = |desired| condition::set(&mut status.conditions, desired, generation, now);
     let moved = status.record != record_before;
 
     let has_address = status.addresses.as_ref().is_some_and(|a| a.publishable().is_some());
     set(match (static_address(&seen.node), has_address) {
         (Some(_), _) => Desired::yes("Provisioned", "StaticHost", "the host exists already"),
+        (None, true) if missing => Desired::no("Provisioned", "VMMissing", "the provider does not show the VM"),
         (None, true) => Desired::yes("Provisioned", "VMReady", "the VM runs and has an address"),
         (None, false) => Desired::no("Provisioned", reason(outcome), message(outcome)),
     });
     set(match &status.record {
+        Some(_) if withdrawn => Desired::no("Published", WITHDRAWN, "the record is withdrawn"),
         Some(record) => {
             Desired::yes("Published", "RecordPublished", format!("the record points at {}", record.content))
         }
         None => Desired::no("Published", reason(outcome), message(outcome)),
     });
-    let late = matches!(outcome, Outcome::Waiting(w) if w.reason == "PropagationTimeout");
+    let late = matches!(outcome, Outcome::Waiting(w) if w.reason == LATE_REASON);
     if status.record.is_none() {
         set(Desired::no("Resolvable", "NotPublished", "there is no record to resolve"));
-    } else if matches!(outcome, Outcome::Done)
-        || (matches!(outcome, Outcome::Stopped { reason, .. } if *reason == "ReplacementRequired"))
-    {
+    } else if matches!(outcome, Outcome::Done) || facts.resolvers == Some(Confirmation::Confirmed) {
         set(Desired::yes(
             "Resolvable",
             "Resolvable",
@@ -112,8 +118,53 @@ fn machine(seen: &Observed, facts: &Facts, status: &mut NodeStatus) {
     }
 }
 
+/// The status that announces a create.
+#[must_use]
+pub fn creating(seen: &Observed, facts: &Facts, machine: &Machine, now: Timestamp) -> NodeStatus {
+    let waiting = Wait {
+        reason: "CreatingVM",
+        message: format!("creating VM {}", machine.name),
+        after: BOOTING,
+        keep_ready: false,
+    };
+    let mut status = status(seen, facts, &Outcome::Waiting(waiting), now);
+    status.incarnation = Some(machine.incarnation);
+    status.region = Some(machine.region.clone());
+    status.size = Some(machine.size.clone());
+    status.image = Some(machine.image.clone());
+    intend(&mut status, "CreateVM", now);
+    status
+}
+
+/// The status once there is a VM of ours: it came back with the create call, or a look found it.
+#[must_use]
+pub fn starting(seen: &Observed, facts: &Facts, vm: &Vm, incarnation: i64, now: Timestamp) -> NodeStatus {
+    let waiting = Wait {
+        reason: "WaitingForAddress",
+        message: format!("VM {} ({}) is starting and has no address yet", vm.id, vm.name),
+        after: BOOTING,
+        keep_ready: false,
+    };
+    let mut status = status(seen, facts, &Outcome::Waiting(waiting), now);
+    settle_vm(&mut status, vm, incarnation);
+    status
+}
+
+/// The status that announces a delete.
+#[must_use]
+pub fn deleting(seen: &Observed, now: Timestamp) -> NodeStatus {
+    let mut status = seen.status.clone();
+    intend(&mut status, "DeleteVM", now);
+    status
+}
+
+fn intend(status: &mut NodeStatus, intent: &str, now: Timestamp) {
+    let journal = status.journal.get_or_insert_default();
+    (journal.intent, journal.started_at) = (Some(intent.to_owned()), Some(whole_seconds(now)));
+}
+
 /// Takes a VM of ours into the status: the intent that announced it is fulfilled.
-pub(super) fn settle_vm(status: &mut NodeStatus, vm: &Vm, incarnation: i64) {
+fn settle_vm(status: &mut NodeStatus, vm: &Vm, incarnation: i64) {
     status.vm_id = Some(vm.id.clone());
     status.incarnation = Some(incarnation);
     status.region.get_or_insert_with(|| vm.region.clone());
@@ -159,13 +210,27 @@ fn record(facts: &Facts, status: &mut NodeStatus) {
     }
 }
 
+/// The condition, and reason, of a Node whose VM is not what its spec asks for.
+const REPLACE: &str = "ReplacementRequired";
+/// The reason of `Published` once the record is gone while its TTL is still of interest.
+const WITHDRAWN: &str = "Withdrawn";
+
+/// Whether the record in the status is there no more. Stays so until another one is in place.
+fn is_withdrawn(facts: &Facts, status: &NodeStatus) -> bool {
+    match &facts.declared {
+        Some((wanted, Declared::Applied(_))) => wanted.is_empty(),
+        _ => condition::get(&status.conditions, "Published").is_some_and(|c| c.reason == WITHDRAWN),
+    }
+}
+
 /// The journal's times: since when the name is waited for, and back-off that has served its purpose.
 fn times(seen: &Observed, facts: &Facts, outcome: &Outcome, status: &mut NodeStatus, now: Timestamp) {
     let mut journal = status.journal.take().unwrap_or_default();
-    let waits = ["Propagating", "PropagationTimeout", "Withdrawing"].contains(&reason(outcome));
-    if !waits {
+    let waits = ["Propagating", LATE_REASON, "Withdrawing"].contains(&reason(outcome));
+    let late = reason(outcome) == REPLACE && !condition::is_true(&status.conditions, "Resolvable");
+    if !waits && !late && !outcome.is_a_failed_look() {
         journal.propagating_since = None;
-    } else if journal.propagating_since.is_none() {
+    } else if waits && journal.propagating_since.is_none() {
         journal.propagating_since = Some(whole_seconds(now));
     }
     if facts.create_refused {
@@ -181,40 +246,37 @@ fn times(seen: &Observed, facts: &Facts, outcome: &Outcome, status: &mut NodeSta
 fn ready(seen: &Observed, outcome: &Outcome, late: bool, was_current: bool, status: &mut NodeStatus, now: Timestamp) {
     let generation = status.observed_generation;
     let deleting = seen.deleting();
-    let was_ready = was_current && condition::is_true(&seen.status.conditions, READY);
-    let keeps = |keep: bool| keep && was_ready && !deleting;
+    let was_ready = was_current && !deleting && condition::is_true(&seen.status.conditions, READY);
+    let keeps = was_ready && outcome.is_a_failed_look();
     let fqdn = status.fqdn.clone().unwrap_or_default();
-    let (ready, reconciling, stalled) = match outcome {
+    let (ready, companion) = match outcome {
         Outcome::Done => {
             let content = status.record.as_ref().map(|r| r.content.clone()).unwrap_or_default();
-            (Some(Desired::yes(READY, "Ready", format!("{fqdn} points at {content}"))), false, false)
+            (Desired::yes(READY, "Ready", format!("{fqdn} points at {content}")), None)
         }
-        Outcome::Waiting(w) if late => {
-            (Some(Desired::yes(READY, "PropagationTimeout", w.message.clone())), false, false)
+        Outcome::Waiting(w) if late => (Desired::yes(READY, "PropagationTimeout", w.message.clone()), None),
+        Outcome::Stopped { reason, message } => (Desired::no(READY, reason, message.clone()), Some(STALLED)),
+        Outcome::Waiting(Wait { reason, message, .. }) | Outcome::Failed { reason, message } => {
+            (Desired::no(READY, reason, message.clone()), Some(RECONCILING))
         }
-        Outcome::Waiting(w) if keeps(w.keep_ready) => (None, false, false),
-        Outcome::Waiting(w) => (Some(Desired::no(READY, w.reason, w.message.clone())), true, false),
-        Outcome::Failed { .. } if keeps(true) => (None, false, false),
-        Outcome::Failed { reason, message } => (Some(Desired::no(READY, reason, message.clone())), true, false),
-        Outcome::Stopped { reason, message } => (Some(Desired::no(READY, reason, message.clone())), false, true),
     };
-    let (reason, message) = (reason(outcome), message(outcome));
-    if let Some(ready) = ready {
+    if !keeps {
         condition::set(&mut status.conditions, ready, generation, now);
-        for (type_, holds) in [(RECONCILING, reconciling), (STALLED, stalled)] {
-            if holds {
-                condition::set(&mut status.conditions, Desired::yes(type_, reason, message.clone()), generation, now);
-            } else {
-                condition::remove(&mut status.conditions, type_);
-            }
+    }
+    for type_ in [RECONCILING, STALLED] {
+        if companion.filter(|_| !keeps) == Some(type_) {
+            let why = Desired::yes(type_, reason(outcome), message(outcome));
+            condition::set(&mut status.conditions, why, generation, now);
+        } else {
+            condition::remove(&mut status.conditions, type_);
         }
     }
     match &outcome {
-        Outcome::Stopped { reason, message } if *reason == "ReplacementRequired" => {
-            let required = Desired::yes("ReplacementRequired", reason, message.clone());
+        Outcome::Stopped { reason, message } if *reason == REPLACE => {
+            let required = Desired::yes(REPLACE, reason, message.clone());
             condition::set(&mut status.conditions, required, generation, now);
         }
-        Outcome::Done => condition::remove(&mut status.conditions, "ReplacementRequired"),
+        Outcome::Done => condition::remove(&mut status.conditions, REPLACE),
         _ => {}
     }
     let is_ready = condition::is_true(&status.conditions, READY);

@@ -9,6 +9,8 @@
 
 mod apply;
 pub mod brakes;
+#[cfg(test)]
+mod kstatus_tests;
 mod observe;
 pub mod plan;
 mod report;

@@ -233,4 +233,4 @@ fn changed(seen: &Observed, account: &Account) -> Option<Obstacle> {
 
 #[cfg(test)]
 #[path = "plan_tests.rs"]
-mod tests;
+pub(super) mod tests;

@@ -16,11 +16,11 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 const RECHECK: Duration = Duration::from_secs(60);
 const RESYNC: Duration = Duration::from_secs(300);
 
-fn at(second: i64) -> Timestamp {
+pub(in crate::controllers::provider) fn at(second: i64) -> Timestamp {
     Timestamp::from_second(1_800_000_000 + second).unwrap()
 }
 
-fn account(id: &str) -> Account {
+pub(in crate::controllers::provider) fn account(id: &str) -> Account {
     Account { id: id.into(), droplet_limit: Some(25) }
 }
 
@@ -29,7 +29,7 @@ fn attempt(version: &str, result: Result<Account, OutsideError>) -> Option<Attem
     Some(Attempt::next(None, version, Some(1), at(0), result))
 }
 
-fn token(version: &str) -> Credential {
+pub(in crate::controllers::provider) fn token(version: &str) -> Credential {
     Credential::Ok { version: version.into(), token: crate::controllers::credential::tests::text("t") }
 }
 
@@ -61,14 +61,14 @@ fn observed(source: Source) -> Observed {
 }
 
 /// The parts of a source of VMs of which everything is in place.
-struct Vms {
-    credential: Credential,
-    attempt: Option<Attempt<Account>>,
-    running: Option<String>,
-    listed: Option<Result<usize, OutsideError>>,
+pub(in crate::controllers::provider) struct Vms {
+    pub credential: Credential,
+    pub attempt: Option<Attempt<Account>>,
+    pub running: Option<String>,
+    pub listed: Option<Result<usize, OutsideError>>,
 }
 
-fn settled() -> Vms {
+pub(in crate::controllers::provider) fn settled() -> Vms {
     Vms {
         credential: token("7"),
         attempt: attempt("7", Ok(account("a1"))),
@@ -77,12 +77,12 @@ fn settled() -> Vms {
     }
 }
 
-fn with(vms: Vms) -> Observed {
+pub(in crate::controllers::provider) fn with(vms: Vms) -> Observed {
     let Vms { credential, attempt, running, listed } = vms;
     observed(Source::Vms { credential, attempt, running, vms: listed })
 }
 
-fn hosts(wanted: &str, running: Option<&str>) -> Observed {
+pub(in crate::controllers::provider) fn hosts(wanted: &str, running: Option<&str>) -> Observed {
     let read = |list: &str| AllowedCidrs::parse(&[list]);
     observed(Source::Static { wanted: read(wanted), running: running.map(|list| read(list).unwrap()) })
 }
@@ -91,11 +91,11 @@ fn deleted(seen: &mut Observed) {
     Arc::make_mut(&mut seen.provider).metadata.deletion_timestamp = Some(Time(at(0)));
 }
 
-fn used(seen: &mut Observed) {
+pub(in crate::controllers::provider) fn used(seen: &mut Observed) {
     seen.users = Users::of([&Node::new("web-1", NodeSpec::default())], []);
 }
 
-fn held(seen: &mut Observed) {
+pub(in crate::controllers::provider) fn held(seen: &mut Observed) {
     seen.brakes.held = Some(Held { reason: "DeletionHeld", message: "approve it".into() });
 }
 

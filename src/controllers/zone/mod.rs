@@ -12,6 +12,8 @@
 //! A Zone that is being deleted goes on working until no Node or Environment names it.
 
 mod apply;
+#[cfg(test)]
+mod kstatus_tests;
 mod observe;
 pub mod plan;
 mod report;

@@ -299,4 +299,4 @@ pub fn valid(zone: &Zone) -> Result<(), String> {
 
 #[cfg(test)]
 #[path = "plan_tests.rs"]
-mod tests;
+pub(super) mod tests;

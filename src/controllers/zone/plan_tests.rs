@@ -16,11 +16,11 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 const RECHECK: Duration = Duration::from_secs(60);
 const RESYNC: Duration = Duration::from_secs(300);
 
-fn at(second: i64) -> Timestamp {
+pub(in crate::controllers::zone) fn at(second: i64) -> Timestamp {
     Timestamp::from_second(1_800_000_000 + second).unwrap()
 }
 
-fn facts() -> ZoneFacts {
+pub(in crate::controllers::zone) fn facts() -> ZoneFacts {
     ZoneFacts {
         zone_id: "z1".into(),
         account_id: "a1".into(),
@@ -36,12 +36,12 @@ fn attempt(result: Result<ZoneFacts, OutsideError>) -> Attempt<ZoneFacts> {
     Attempt::next(None, "7", Some(1), at(0), result)
 }
 
-fn token(version: &str) -> Credential {
+pub(in crate::controllers::zone) fn token(version: &str) -> Credential {
     Credential::Ok { version: version.into(), token: crate::controllers::credential::tests::text("t") }
 }
 
 /// A Zone of which everything is in place.
-fn settled() -> Observed {
+pub(in crate::controllers::zone) fn settled() -> Observed {
     let spec = ZoneSpec {
         domain: "example.com".into(),
         cloudflare: Cloudflare { token_secret_ref: SecretKeyRef { name: "cloudflare".into(), key: "token".into() } },
@@ -75,7 +75,7 @@ fn settled() -> Observed {
     }
 }
 
-fn change(seen: &mut Observed, change: impl FnOnce(&mut Zone)) {
+pub(in crate::controllers::zone) fn change(seen: &mut Observed, change: impl FnOnce(&mut Zone)) {
     change(Arc::make_mut(&mut seen.zone));
 }
 
@@ -83,7 +83,7 @@ fn deleted(seen: &mut Observed) {
     change(seen, |zone| zone.metadata.deletion_timestamp = Some(Time(at(0))));
 }
 
-fn used(seen: &mut Observed) {
+pub(in crate::controllers::zone) fn used(seen: &mut Observed) {
     let node = Node::new("web-1", NodeSpec::default());
     seen.users = Users::of([&node], []);
 }
@@ -105,7 +105,7 @@ fn word(step: &ZoneStep) -> String {
     }
 }
 
-fn taken() -> Standing {
+pub(in crate::controllers::zone) fn taken() -> Standing {
     let holder = Holder { kind: "Zone".into(), name: "other".into(), uid: "u".into() };
     Standing::Taken { namespace: String::new(), holder }
 }

@@ -4,6 +4,7 @@ use super::super::observe::View;
 use super::super::verdict::{State, verdict};
 use super::super::wakes;
 use super::*;
+use crate::api::environment::OnExpiry;
 use crate::api::node::NodeSpec;
 use crate::runtime::cache::Key;
 use crate::runtime::driver::Wait;
@@ -76,6 +77,30 @@ fn a_lifetime_that_makes_no_sense_stalls_and_leaves_the_vm_alone() {
         assert!(stalled.message.starts_with("spec.lifetime: ") && stalled.message.contains(lifetime));
         assert!(world.node().metadata.deletion_timestamp.is_none());
     }
+}
+
+#[test]
+fn an_end_that_no_clock_reaches_stalls_and_leaves_the_vm_alone() {
+    for end in ["9999-12-31T23:59:59Z", "2030-01-31T12:00:00+99:99"] {
+        let mut world = running(environment());
+        world.change_spec(|spec| spec.expires_at = Some(end.into()));
+        world.pass();
+        let stalled = world.condition("Stalled").unwrap();
+        assert_eq!(stalled.reason, "InvalidLifetime");
+        assert!(stalled.message.starts_with(&format!("spec.expiresAt: `{end}` cannot be used")), "{}", stalled.message);
+        assert_eq!(world.writes, ["status"]);
+    }
+}
+
+#[test]
+fn an_end_of_a_kind_that_is_not_known_takes_nothing_away() {
+    let mut environment = environment();
+    environment.spec.on_expiry = OnExpiry::Unknown;
+    let mut world = running(environment);
+    world.change_spec(|spec| spec.lifetime = Some("1h".into()));
+    world.later(4000).pass();
+    assert_eq!(world.condition("Stalled").unwrap().reason, "UnknownValue");
+    assert!(!world.writes.contains(&"delete") && !world.writes.contains(&"delete-self"), "{:?}", world.writes);
 }
 
 #[test]

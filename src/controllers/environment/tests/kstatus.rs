@@ -1,10 +1,12 @@
 //! What Flux and `kubectl wait` rely on holds in every state, reachable or not.
 
 use proptest::prelude::*;
+use proptest::test_runner::TestCaseResult;
 
 use super::super::observe::View;
 use super::*;
 use crate::api::environment::OnExpiry;
+use crate::api::kstatus::{Verdict, follows, obeys_the_rules, verdict_on};
 
 #[derive(Debug, Clone)]
 struct Case {
@@ -151,10 +153,10 @@ fn build(seed: &Seed) -> World {
     status.phase = seed.ready_before.map(|ready| if ready { "Active" } else { "Error" }.to_owned());
     if let Some(ready) = seed.ready_before {
         let observed = seed.observed.filter(|g| *g > 0);
-        let desired = Desired { type_: "Ready", status: Some(ready), reason: "Before", message: String::new() };
+        let desired = Desired { type_: "Ready", status: Some(ready), reason: "Before", message: "before".into() };
         condition::set(&mut status.conditions, desired, observed, at(0));
         if !ready {
-            condition::set(&mut status.conditions, Desired::yes("Stalled", "Before", ""), observed, at(0));
+            condition::set(&mut status.conditions, Desired::yes("Stalled", "Before", "before"), observed, at(0));
         }
     }
     if seed.rolled_back {
@@ -180,45 +182,31 @@ fn view(world: &World) -> View {
 }
 
 /// The rules, for the `status` that a pass which started from `before` ended in.
-fn check(before: &EnvironmentStatus, view: &View, kept: bool, status: &EnvironmentStatus) -> Result<(), TestCaseError> {
-    let is = |type_: &str| condition::is_true(&status.conditions, type_);
-    let ready = condition::get(&status.conditions, "Ready");
-    prop_assert!(ready.is_some(), "Ready is always there");
-    prop_assert!(!(is("Reconciling") && is("Stalled")), "never both");
-    prop_assert!(!(is("Ready") && (is("Reconciling") || is("Stalled"))), "Ready stands alone");
-    for type_ in ["Reconciling", "Stalled"] {
-        let condition = condition::get(&status.conditions, type_);
-        prop_assert!(condition.is_none_or(|c| c.status == "True"), "{type_} is there only while it holds");
-    }
-    let mut types: Vec<_> = status.conditions.iter().map(|c| &c.type_).collect();
-    types.sort();
-    types.dedup();
-    prop_assert_eq!(types.len(), status.conditions.len(), "each type once");
-    prop_assert!(status.conditions.iter().all(|c| c.observed_generation.is_none_or(|g| g >= 0)));
+fn check(before: &EnvironmentStatus, view: &View, kept: bool, status: &EnvironmentStatus) -> TestCaseResult {
+    let shown =
+        |status: &EnvironmentStatus| Environment { status: Some(status.clone()), ..(*view.environment).clone() };
+    let (before, after) = (&shown(before), &shown(status));
+    obeys_the_rules(after)?;
     if kept {
-        prop_assert_eq!(status.observed_generation, before.observed_generation, "an unseen generation stays unseen");
-        prop_assert_eq!(&status.phase, &before.phase);
-        if let Some(former) = condition::get(&before.conditions, "Ready") {
-            prop_assert_eq!(ready, Some(former));
-        }
+        let ready = |of: &Environment| condition::get(&of.status.as_ref().unwrap().conditions, "Ready").cloned();
+        let before_status = before.status.as_ref().unwrap();
+        prop_assert_eq!(status.observed_generation, before_status.observed_generation, "unseen stays unseen");
+        prop_assert_eq!(&status.phase, &before_status.phase);
+        prop_assert!(ready(before).is_none() || ready(before) == ready(after));
+        let was = verdict_on(before) == Verdict::Current;
+        prop_assert!(was || verdict_on(after) != Verdict::Current, "what was not looked at becomes nothing");
         return Ok(());
     }
-    prop_assert_eq!(status.observed_generation, view.environment.metadata.generation);
-    prop_assert_eq!(ready.and_then(|c| c.observed_generation), status.observed_generation);
-    prop_assert!(is("Ready") || is("Reconciling") || is("Stalled"), "what is not ready says whether it goes on");
     let phase = status.phase.as_deref().unwrap_or_default();
-    prop_assert_eq!(is("Ready"), ["Active", "Expired"].contains(&phase), "{}", phase);
-    // kstatus calls this object current: then its child is ready for its own spec, or it has expired.
-    if is("Ready") {
-        let child = view.own().is_some_and(|node| {
-            let status = node.status.as_ref().unwrap();
-            status.observed_generation == node.metadata.generation && condition::is_true(&status.conditions, "Ready")
-        });
-        prop_assert!(!view.deleting());
-        let right = if view.ended() { view.own().is_none() } else { child };
-        prop_assert!(right, "{:?}", status);
-    }
-    Ok(())
+    let ready = condition::is_true(&status.conditions, "Ready");
+    prop_assert_eq!(ready, ["Active", "Expired"].contains(&phase), "{}", phase);
+    // In place: its child is ready for its own spec, or it has expired and has none.
+    let child = view.own().and_then(|node| Some((node, node.status.as_ref()?))).is_some_and(|(node, status)| {
+        status.observed_generation == node.metadata.generation && condition::is_true(&status.conditions, "Ready")
+    });
+    let is_in_place = !view.deleting() && if view.ended() { view.own().is_none() } else { child };
+    prop_assert!(!ready || is_in_place, "{:?}", status);
+    follows(before, after, false, is_in_place)
 }
 
 proptest! {

@@ -302,7 +302,7 @@ fn on_expiry_delete_removes_the_environment_after_marking_its_node() {
 #[test]
 fn a_life_that_was_over_before_it_began_never_buys_a_vm() {
     let mut environment = environment();
-    environment.spec.expires_at = Some(time(-10));
+    environment.spec.expires_at = Some(at(-10).to_string());
     let mut world = World::new(environment);
     world.pass();
     assert_eq!((world.nodes_made, world.phase().as_str()), (0, "Expired"));

@@ -24,6 +24,7 @@ use crate::api::refs::ClusterRef;
 use crate::runtime::claims::Standing;
 use crate::runtime::driver::{Outcome, Step};
 use crate::runtime::events::Note;
+use crate::runtime::fake_api::merge;
 
 const RESYNC: Duration = Duration::from_mins(5);
 const SLUG: &str = "brave-tiger";
@@ -294,25 +295,6 @@ impl World {
                 self.writes.push("delete-self");
                 self.delete();
             }
-        }
-    }
-}
-
-/// Applies a merge patch (RFC 7386).
-fn merge(target: &mut serde_json::Value, patch: &serde_json::Value) {
-    let serde_json::Value::Object(patch) = patch else {
-        *target = patch.clone();
-        return;
-    };
-    if !target.is_object() {
-        *target = serde_json::json!({});
-    }
-    let target = target.as_object_mut().unwrap();
-    for (key, value) in patch {
-        if value.is_null() {
-            target.remove(key);
-        } else {
-            merge(target.entry(key.clone()).or_insert(serde_json::Value::Null), value);
         }
     }
 }

@@ -8,7 +8,8 @@ use jiff::Timestamp;
 
 use super::super::observe::{Hosts, Observed, fqdn, static_address};
 use super::super::report;
-use super::{Action, Facts, NodeStep, elapsed, wait, zone_blocked};
+use super::target::newer;
+use super::{Action, Facts, NodeStep, elapsed, stop, wait, zone_blocked};
 use crate::api::condition::whole_seconds;
 use crate::api::names::Fqdn;
 use crate::api::refs::DeletionPolicy;
@@ -134,6 +135,9 @@ fn remove(seen: &Observed, facts: &Facts, now: Timestamp) -> Option<NodeStep> {
     }
     if is_static(seen) {
         return None;
+    }
+    if seen.node.spec.deletion_policy == DeletionPolicy::Unknown {
+        return Some(stop("UnknownValue", newer("spec.deletionPolicy")));
     }
     let journal = seen.status.journal.clone().unwrap_or_default();
     let never = seen.status.vm_id.is_none() && journal.intent.is_none() && journal.retired.is_empty();

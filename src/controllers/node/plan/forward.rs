@@ -9,10 +9,9 @@ use jiff::Timestamp;
 use super::super::observe::{Hosts, Observed, ProviderView};
 use super::super::report;
 use super::target::{Target, machine, target};
-use super::{Action, Facts, NodeStep, blocked, elapsed, stop, wait, zone_blocked};
+use super::{Action, BOOTING, Facts, NodeStep, blocked, elapsed, stop, wait, zone_blocked};
 use crate::api::condition::whole_seconds;
 use crate::api::names::{Kinship, vm_name};
-use crate::api::node::NodeStatus;
 use crate::api::status::Journal;
 use crate::cloud::fleet::{Sight, Snapshot};
 use crate::cloud::{Vm, VmStatus};
@@ -21,8 +20,6 @@ use crate::runtime::claims::{Reservation, Standing};
 use crate::runtime::driver::{Outcome, Step, Wait};
 use crate::runtime::seeded::{self, Seeded};
 
-/// How often a VM without an address is looked at.
-pub(super) const BOOTING: Duration = Duration::from_secs(5);
 /// The writer wakes us; this is for the case that it cannot.
 pub(super) const WRITER: Duration = Duration::from_secs(60);
 
@@ -107,7 +104,11 @@ fn vm(
     let Hosts::Vms { defaults, snapshot } = &provider.hosts else {
         return Err(Box::new(wait("Starting", "waiting for the Provider to be read", BOOTING, true)));
     };
+    let journal = seen.status.journal.as_ref();
+    // A VM that was once missing is there again only when it is seen: its address may be another's by now.
+    let in_doubt = journal.is_some_and(|journal| journal.missing_since.is_some());
     let settled = seen.status.addresses.as_ref().and_then(crate::api::node::Addresses::publishable);
+    let settled = settled.filter(|_| !in_doubt);
     let snapshot = match snapshot {
         Ok(snapshot) => snapshot,
         // A listing that fails says nothing about a VM that is there.
@@ -162,7 +163,9 @@ fn create(
     let retired = seen.status.journal.as_ref().map(|j| j.retired.clone()).unwrap_or_default();
     let newest = found.into_iter().filter(|vm| !retired.contains(&vm.id)).max_by_key(|vm| incarnation_of(seen, vm));
     if let Some(vm) = newest {
-        return Step::Record(Box::new(found_vm(seen, facts, &vm, now)));
+        // It came back with the create call, or a crash or a wiped status hid it.
+        let incarnation = incarnation_of(seen, &vm).unwrap_or(1);
+        return Step::Record(Box::new(report::starting(seen, facts, &vm, incarnation, now)));
     }
     if let Some(step) = namesake(seen, facts, snapshot) {
         return step;
@@ -196,19 +199,6 @@ fn create(
             wait("OutcomeUnknown", message, left + Duration::from_millis(100), false)
         }
     }
-}
-
-/// The status once a VM of ours is found. It came back with the create call, or a crash or a wiped status hid it.
-fn found_vm(seen: &Observed, facts: &Facts, vm: &Vm, now: Timestamp) -> NodeStatus {
-    let starting = Wait {
-        reason: "WaitingForAddress",
-        message: format!("VM {} ({}) is starting and has no address yet", vm.id, vm.name),
-        after: BOOTING,
-        keep_ready: false,
-    };
-    let mut status = report::status(seen, facts, &Outcome::Waiting(starting), now);
-    report::settle_vm(&mut status, vm, incarnation_of(seen, vm).unwrap_or(1));
-    status
 }
 
 /// Which incarnation of this Node a VM is, by its name.

@@ -9,7 +9,7 @@ mod forward;
 mod publish;
 mod target;
 #[cfg(test)]
-mod tests;
+pub(super) mod tests;
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -26,7 +26,11 @@ use crate::outside::OutsideError;
 use crate::runtime::claims::{Reservation, Standing};
 use crate::runtime::driver::{Outcome, Step, Wait};
 
+pub(super) use publish::LATE_REASON;
 pub use target::{Machine, Target, target};
+
+/// How often a VM without an address is looked at.
+pub(super) const BOOTING: Duration = Duration::from_secs(5);
 
 /// What may be done for a Node.
 #[derive(Debug, Clone, PartialEq)]

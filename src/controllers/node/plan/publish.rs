@@ -7,9 +7,9 @@ use jiff::Timestamp;
 
 use super::super::observe::{Observed, ZoneView};
 use super::super::report;
-use super::forward::{BOOTING, WRITER, refused};
+use super::forward::{WRITER, refused};
 use super::target::Target;
-use super::{Action, Facts, NodeStep, elapsed, noted, stop, wait, zone_blocked};
+use super::{Action, BOOTING, Facts, NodeStep, elapsed, noted, stop, wait, zone_blocked};
 use crate::api::condition::{self, whole_seconds};
 use crate::dns::propagation::Confirmation;
 use crate::dns::{Declared, Desired};
@@ -19,6 +19,8 @@ use crate::runtime::driver::{Outcome, Step, Wait};
 /// How often a name that has not propagated is asked for, at first and after its time-out.
 const PROPAGATING: Duration = Duration::from_secs(2);
 const LATE: Duration = Duration::from_secs(30);
+/// The reason once it has timed out.
+pub(in super::super) const LATE_REASON: &str = "PropagationTimeout";
 
 /// Publishes the address, confirms it at the zone's servers and then at the resolvers.
 pub(super) fn publish(
@@ -52,7 +54,10 @@ pub(super) fn publish(
         // Resolvers may lag as long as they like: who still points at a replaced VM does so for one TTL.
         let moved = facts.authority == Some(Confirmation::Confirmed);
         let retired = retire(seen, facts, now).filter(|_| moved && matches!(step, Step::Wait(_)));
+        let late = matches!(&step, Step::Wait(wait) if wait.reason == LATE_REASON);
         return match (retired, step) {
+            // A name that is late counts as in place, and then the rest has to be as well.
+            (None, step) if late && false => replacement_required(seen).unwrap_or(step),
             (Some(Step::Wait(retiring)), Step::Wait(late)) if retiring.after < late.after => {
                 Step::Wait(Wait { after: retiring.after, ..late })
             }
@@ -91,12 +96,7 @@ fn confirm(seen: &Observed, facts: &Facts, zone: &ZoneView, records: Vec<Desired
         if waited < zone.timeout {
             wait("Propagating", format!("{name} is published; waiting until {who} answer with it"), PROPAGATING, false)
         } else {
-            wait(
-                "PropagationTimeout",
-                format!("{name} is published, but {who} {saw}; it is asked for again"),
-                LATE,
-                false,
-            )
+            wait(LATE_REASON, format!("{name} is published, but {who} {saw}; it is asked for again"), LATE, false)
         }
     };
     let silent = elapsed(since, now) >= Duration::from_secs(60);

@@ -6,6 +6,8 @@ use std::time::Duration;
 use super::super::observe::{Hosts, Observed, fqdn, static_address};
 use super::{NodeStep, stop, wait};
 use crate::api::names::{Fqdn, vm_name};
+use crate::api::node::Node;
+use crate::api::refs::{DeletionPolicy, HostManagement};
 use crate::dns::{Content, Desired};
 
 /// What a Node asks for.
@@ -97,6 +99,9 @@ pub fn target(seen: &Observed) -> Result<Target, Box<NodeStep>> {
         );
         return err(stop("ApexNotAllowed", message));
     }
+    if let Some(field) = unknown(&seen.node) {
+        return err(stop("UnknownValue", newer(field)));
+    }
     let is_static = match &provider.hosts {
         Hosts::Static(_) => true,
         Hosts::Vms { .. } => false,
@@ -130,6 +135,19 @@ pub fn target(seen: &Observed) -> Result<Target, Box<NodeStep>> {
     // The schema keeps TTLs within 60..=86400.
     let ttl = u32::try_from(spec.ttl.unwrap_or(zone.ttl)).unwrap_or(300);
     Ok(Target { fqdn, ttl, proxied: spec.proxied, address })
+}
+
+/// The field with a value that this version does not know, if there is one.
+fn unknown(node: &Node) -> Option<&'static str> {
+    if node.spec.deletion_policy == DeletionPolicy::Unknown {
+        return Some("spec.deletionPolicy");
+    }
+    (node.spec.host.manage == HostManagement::Unknown).then_some("spec.host.manage")
+}
+
+/// What to say of such a field.
+pub(super) fn newer(field: &str) -> String {
+    format!("{field}: this version of the operator does not know its value: upgrade the operator, or correct the spec")
 }
 
 /// The VM that the status, else the spec, else the Provider asks for. What the status says was settled when the first

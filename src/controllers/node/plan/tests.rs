@@ -12,7 +12,7 @@ use super::*;
 use crate::api::claim::Holder;
 use crate::api::names::{ClusterId, Fqdn, Mark};
 use crate::api::node::{Addresses, Node, NodeSpec, RecordStatus};
-use crate::api::refs::{ClusterRef, DeletionPolicy};
+use crate::api::refs::{ClusterRef, DeletionPolicy, HostManagement};
 use crate::api::status::Journal;
 use crate::cloud::VmStatus;
 use crate::cloud::fleet::Snapshot;
@@ -23,20 +23,20 @@ use crate::runtime::claims::Claimant;
 const UID: &str = "6f1f8a1e-5a55-4e7e-9b0a-0c5d1f3a2b4c";
 const SETTLE: Duration = Duration::from_secs(90);
 
-fn now() -> Timestamp {
+pub(in crate::controllers::node) fn now() -> Timestamp {
     Timestamp::from_second(1_800_000_000).unwrap()
 }
 
 #[expect(clippy::unnecessary_wraps, reason = "every field it fills is an Option")]
-fn ago(seconds: i64) -> Option<Time> {
+pub(in crate::controllers::node) fn ago(seconds: i64) -> Option<Time> {
     Some(Time(now() - SignedDuration::from_secs(seconds)))
 }
 
-fn mark() -> Mark {
+pub(in crate::controllers::node) fn mark() -> Mark {
     Mark::new(ClusterId::parse("test1").unwrap(), "Node", "shop", "web-1", UID).unwrap()
 }
 
-fn zone() -> ZoneView {
+pub(in crate::controllers::node) fn zone() -> ZoneView {
     ZoneView {
         domain: Some(Fqdn::parse("example.com").unwrap()),
         allowed: true,
@@ -50,7 +50,7 @@ fn zone() -> ZoneView {
     }
 }
 
-fn vm(id: &str, incarnation: i64) -> Vm {
+pub(in crate::controllers::node) fn vm(id: &str, incarnation: i64) -> Vm {
     Vm {
         id: id.into(),
         name: crate::api::names::vm_name("web-1", UID, incarnation),
@@ -104,34 +104,34 @@ fn seen(hosts: Hosts) -> Observed {
     }
 }
 
-fn droplets(vms: Vec<Vm>) -> Observed {
+pub(in crate::controllers::node) fn droplets(vms: Vec<Vm>) -> Observed {
     let defaults = ["fra1", "small", "debian"].map(String::from);
     seen(Hosts::Vms { defaults, snapshot: Ok(Snapshot::of(vms)) })
 }
 
-fn rack() -> Observed {
+pub(in crate::controllers::node) fn rack() -> Observed {
     let mut seen = seen(Hosts::Static(Ok(())));
     spec(&mut seen, |node| node.spec.address = Some("203.0.113.7".into()));
     seen
 }
 
-fn spec(seen: &mut Observed, change: impl FnOnce(&mut Node)) {
+pub(in crate::controllers::node) fn spec(seen: &mut Observed, change: impl FnOnce(&mut Node)) {
     change(Arc::make_mut(&mut seen.node));
 }
 
-fn annotate(seen: &mut Observed, name: &str, value: &str) {
+pub(in crate::controllers::node) fn annotate(seen: &mut Observed, name: &str, value: &str) {
     spec(seen, |node| {
         node.metadata.annotations.get_or_insert_default().insert(format!("roadstead.dev/{name}"), value.into());
     });
 }
 
-fn delete(mut seen: Observed) -> Observed {
+pub(in crate::controllers::node) fn delete(mut seen: Observed) -> Observed {
     spec(&mut seen, |node| node.metadata.deletion_timestamp = ago(1));
     seen
 }
 
 /// The Node as it is when its VM runs and its name is published.
-fn settled(mut seen: Observed) -> Observed {
+pub(in crate::controllers::node) fn settled(mut seen: Observed) -> Observed {
     seen.status.vm_id = seen.node.spec.address.is_none().then(|| "7".into());
     seen.status.incarnation = Some(1);
     seen.status.size = Some("small".into());
@@ -425,6 +425,43 @@ fn the_ways_out_of_a_deletion() {
     let mut held = delete(settled(rack()));
     held.held = Some(Held { reason: "DeletionHeld", message: "held".into() });
     assert_eq!(word(&held, &Facts::default()), "wait DeletionHeld");
+}
+
+#[test]
+fn what_a_newer_definition_admits_stops_a_node_before_anything_is_made_or_deleted_for_it() {
+    let mut seen = settled(droplets(vec![vm("7", 1)]));
+    spec(&mut seen, |node| node.spec.host.manage = HostManagement::Unknown);
+    assert_eq!(word(&seen, &Facts::default()), "stop UnknownValue");
+    spec(&mut seen, |node| {
+        node.spec.host.manage = HostManagement::None;
+        node.spec.deletion_policy = DeletionPolicy::Unknown;
+    });
+    assert_eq!(word(&seen, &Facts::default()), "stop UnknownValue");
+    let mut seen = delete(seen);
+    seen.status.journal = Some(Journal { withdrawn_at: ago(301), ..Journal::default() });
+    assert_eq!(word(&seen, &withdrawn()), "stop UnknownValue");
+}
+
+#[test]
+fn a_vm_that_was_missing_is_not_published_again_because_a_listing_fails() {
+    let mut lost = settled(droplets(vec![]));
+    lost.status.journal = Some(Journal { missing_since: ago(400), ..Journal::default() });
+    let Some(ProviderView { hosts: Hosts::Vms { snapshot, .. }, .. }) = &mut lost.provider else { panic!("no VMs") };
+    *snapshot = Err(OutsideError::Unavailable("502".into()));
+    assert_eq!(word(&lost, &Facts::default()), "wait Unavailable");
+    let Some(ProviderView { hosts: Hosts::Vms { snapshot, .. }, .. }) = &mut lost.provider else { panic!("no VMs") };
+    *snapshot = Ok(Snapshot::from(Listing { vms: Vec::new(), whole: false }));
+    assert_eq!(word(&lost, &Facts::default()), "wait WaitingForAddress");
+}
+
+#[test]
+fn a_name_that_is_late_does_not_hide_that_the_vm_is_not_what_the_spec_asks_for() {
+    let (mut seen, mut facts) = (settled(droplets(vec![vm("7", 1)])), applied("203.0.113.7"));
+    spec(&mut seen, |node| node.spec.size = Some("large".into()));
+    seen.status.journal = Some(Journal { propagating_since: ago(121), ..Journal::default() });
+    facts.authority = Some(Confirmation::Confirmed);
+    facts.resolvers = Some(Confirmation::Differs("nothing".into()));
+    assert_eq!(word(&seen, &facts), "stop ReplacementRequired");
 }
 
 #[test]
