@@ -57,7 +57,7 @@ pub(super) fn publish(
         let late = matches!(&step, Step::Wait(wait) if wait.reason == LATE_REASON);
         return match (retired, step) {
             // A name that is late counts as in place, and then the rest has to be as well.
-            (None, step) if late && false => replacement_required(seen).unwrap_or(step),
+            (None, step) if late => replacement_required(seen).unwrap_or(step),
             (Some(Step::Wait(retiring)), Step::Wait(late)) if retiring.after < late.after => {
                 Step::Wait(Wait { after: retiring.after, ..late })
             }
