@@ -3,13 +3,16 @@
 //! Types accept what the schema admits (addresses and durations are strings), because one object that does not decode
 //! would fail a whole list; `validate` parses them.
 
+pub mod address;
 pub mod claim;
 pub mod condition;
 pub mod environment;
 pub mod names;
 pub mod node;
+pub mod probe;
 pub mod provider;
 pub mod refs;
+pub mod server_group;
 pub mod status;
 pub mod zone;
 
@@ -29,6 +32,7 @@ pub fn definitions() -> Vec<CustomResourceDefinition> {
         with_status_default(provider::Provider::crd(), &unseen),
         with_status_default(node::Node::crd(), &unseen),
         with_status_default(environment::Environment::crd(), &unseen),
+        with_status_default(server_group::ServerGroup::crd(), &unseen),
         with_status_default(claim::HostnameClaim::crd(), &held),
     ]
 }
