@@ -11,6 +11,8 @@ use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
 use prometheus_client::registry::{Registry, Unit};
 
+use crate::probe::{Meter, Probed};
+
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct CallLabels {
     api: &'static str,
@@ -47,6 +49,12 @@ struct PhaseLabels {
     phase: &'static str,
 }
 
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct ProbeLabels {
+    check: &'static str,
+    result: &'static str,
+}
+
 type HistogramFamily<L> = Family<L, Histogram, fn() -> Histogram>;
 
 /// All series. Cheap to clone: clones share their values.
@@ -61,6 +69,10 @@ pub struct Metrics {
     dns_queue: Gauge,
     orphans: Family<KindLabels, Gauge>,
     objects: Family<PhaseLabels, Gauge>,
+    probes: HistogramFamily<ProbeLabels>,
+    probe_lateness: Histogram,
+    probe_targets: Gauge,
+    probe_isolated: Gauge,
 }
 
 /// From 1 ms to about 65 s, doubling: a loopback read and a call that waits for its time-out both have a bucket.
@@ -81,6 +93,10 @@ impl Metrics {
             dns_queue: Gauge::default(),
             orphans: Family::default(),
             objects: Family::default(),
+            probes: Family::new_with_constructor(seconds as fn() -> Histogram),
+            probe_lateness: seconds(),
+            probe_targets: Gauge::default(),
+            probe_isolated: Gauge::default(),
         };
         let registry = registry.sub_registry_with_prefix("roadstead");
         let s = || Unit::Seconds;
@@ -116,6 +132,19 @@ impl Metrics {
         registry.register("dns_queue", "Owners whose records wait for the next batch", metrics.dns_queue.clone());
         registry.register("orphans", "Things outside with our mark and no live owner", metrics.orphans.clone());
         registry.register("objects", "Objects by kind and phase", metrics.objects.clone());
+        registry.register_with_unit("probe", "Probes by check and result", s(), metrics.probes.clone());
+        registry.register_with_unit(
+            "probe_lateness",
+            "How long after they were due probes began",
+            s(),
+            metrics.probe_lateness.clone(),
+        );
+        registry.register("probe_targets", "Targets that are probed", metrics.probe_targets.clone());
+        registry.register(
+            "probe_isolated",
+            "1 while our own network is down and verdicts are frozen",
+            metrics.probe_isolated.clone(),
+        );
         metrics
     }
 
@@ -165,5 +194,21 @@ impl Metrics {
     /// How many objects of `kind` are in `phase`.
     pub fn objects(&self, kind: &'static str, phase: &'static str, count: usize) {
         self.objects.get_or_create(&PhaseLabels { kind, phase }).set(i64::try_from(count).unwrap_or(i64::MAX));
+    }
+}
+
+impl Meter for Metrics {
+    fn probed(&self, probed: &Probed) {
+        let labels = ProbeLabels { check: probed.check, result: probed.result };
+        self.probes.get_or_create(&labels).observe(probed.took.as_secs_f64());
+        self.probe_lateness.observe(probed.late.as_secs_f64());
+    }
+
+    fn targets(&self, count: usize) {
+        self.probe_targets.set(i64::try_from(count).unwrap_or(i64::MAX));
+    }
+
+    fn isolated(&self, isolated: bool) {
+        self.probe_isolated.set(i64::from(isolated));
     }
 }
