@@ -13,7 +13,7 @@ use k8s_controller::LeaderElection;
 use k8s_openapi::api::core::v1::Namespace;
 use kube::{Api, Client, ResourceExt};
 use prometheus_client::registry::Registry as MetricsRegistry;
-use tokio::sync::watch;
+use tokio::sync::{mpsc, watch};
 
 use self::wakes::{Caches, Wakes};
 use crate::api;
@@ -25,10 +25,14 @@ use crate::controllers::node::{NodeDeps, NodeReconciler};
 use crate::controllers::orphans::{Reports, Sweep, SweepDeps};
 use crate::controllers::provider::{Brakes, ProviderDeps, ProviderReconciler};
 use crate::controllers::registry::Registry;
+use crate::controllers::server_group::members::Members;
+use crate::controllers::server_group::reach::Reach;
+use crate::controllers::server_group::{ServerGroupDeps, ServerGroupReconciler, node_health};
 use crate::controllers::zone::{ZoneDeps, ZoneReconciler};
 use crate::health::Health;
 use crate::metrics::Metrics;
 use crate::outside::budget::Budgets;
+use crate::probe;
 use crate::runtime::claims::Claims;
 use crate::runtime::driver::{self, Parts};
 use crate::runtime::events::Events;
@@ -36,6 +40,8 @@ use crate::telemetry;
 
 /// How long writes in hand may take after the process was told to stop.
 const GRACE: Duration = Duration::from_secs(20);
+/// How many changed verdicts may wait to be written before the prober waits.
+const TRANSITIONS: usize = 16 * 1024;
 /// Name of the lease.
 const LEASE: &str = "roadstead";
 
@@ -70,6 +76,11 @@ async fn operate(settings: Settings) -> anyhow::Result<()> {
     }
     tracing::info!(version = env!("CARGO_PKG_VERSION"), cluster = cluster.as_str(), "roadstead");
 
+    let probe_ca = match &settings.probe_ca_file {
+        Some(file) => Some(std::fs::read(file).with_context(|| format!("--probe-ca-file {}", file.display()))?),
+        None => None,
+    };
+
     let shutdown = stop_signal();
     let leading = Arc::new(AtomicBool::new(false));
     let lease = LeaderElection::new(client.clone(), &settings.namespace, LEASE, &settings.identity);
@@ -78,7 +89,7 @@ async fn operate(settings: Settings) -> anyhow::Result<()> {
         let (leading, shutdown) = (leading.clone(), shutdown.clone());
         async move {
             leading.store(true, Ordering::Release);
-            Box::pin(lead(settings, client, cluster, metrics, shutdown)).await;
+            Box::pin(lead(settings, client, cluster, metrics, probe_ca, shutdown)).await
         }
     };
     let idle = async {
@@ -90,7 +101,7 @@ async fn operate(settings: Settings) -> anyhow::Result<()> {
     };
     tokio::select! {
         ended = lease.with_lease(work) => match ended {
-            Some(()) => Ok(()),
+            Some(result) => result,
             None => anyhow::bail!("lost the lease: ending, so that nothing outlives it"),
         },
         () = idle => Ok(()),
@@ -107,14 +118,18 @@ async fn cluster_id(client: &Client) -> anyhow::Result<ClusterId> {
 }
 
 /// Everything that only the holder of the lease may do.
+///
+/// # Errors
+/// When it cannot begin.
 #[expect(clippy::too_many_lines, reason = "one list of what is wired to what")]
 async fn lead(
     settings: Settings,
     client: Client,
     cluster: ClusterId,
     metrics: Metrics,
+    probe_ca: Option<Vec<u8>>,
     shutdown: watch::Receiver<bool>,
-) {
+) -> anyhow::Result<()> {
     let (wakes, streams) = Wakes::new();
     let caches = Caches::start(&client, &wakes);
     caches.filled().await;
@@ -142,6 +157,7 @@ async fn lead(
         claims: claims.clone(),
         nodes: caches.nodes.clone(),
         environments: caches.environments.clone(),
+        groups: caches.groups.clone(),
         registry: registry.clone(),
         orphans: reports.clone(),
         metrics: metrics.clone(),
@@ -182,8 +198,35 @@ async fn lead(
         ttl_cap: settings.ttl_wait_cap,
         read_only: settings.read_only,
     });
+    let (transitions, changes) = mpsc::channel(TRANSITIONS);
+    let reach = Reach { client: client.clone(), registry: registry.clone(), zones: caches.zones.clone() };
+    let engine = probe::Engine::start(
+        probe::Settings {
+            allow_cidrs: settings.probe_allow_cidr.clone(),
+            extra_ca: probe_ca,
+            concurrency: probe::CONCURRENCY,
+            self_check: Arc::new(reach),
+            meter: Arc::new(metrics.clone()),
+        },
+        transitions,
+    )
+    .context("--probe-ca-file")?;
+    wakes.follow_isolation(engine.isolated(), caches.groups.clone());
+    let members = Members::new(client.clone(), engine.clone(), caches.groups.clone(), metrics.clone());
+    let groups = ServerGroupReconciler::new(ServerGroupDeps {
+        cluster: cluster.clone(),
+        registry: registry.clone(),
+        zones: caches.zones.clone(),
+        nodes: caches.nodes.clone(),
+        namespaces: caches.namespaces.clone(),
+        claims: claims.clone(),
+        events: events.clone(),
+        members: members.clone(),
+        isolated: engine.isolated(),
+        resync: settings.resync,
+    });
     let environments = EnvironmentReconciler::new(EnvironmentDeps {
-        client,
+        client: client.clone(),
         nodes: caches.nodes.clone(),
         claims: claims.clone(),
         zones: caches.zones.clone(),
@@ -196,6 +239,7 @@ async fn lead(
         providers: caches.providers.clone(),
         nodes: caches.nodes.clone(),
         environments: caches.environments.clone(),
+        groups: caches.groups.clone(),
         claims: claims.clone(),
         events,
         metrics: metrics.clone(),
@@ -214,6 +258,9 @@ async fn lead(
             driver::run(Arc::new(providers), parts.clone(), streams.providers, end()),
             driver::run(Arc::new(nodes), parts.clone(), streams.nodes, end()),
             driver::run(Arc::new(environments), parts.clone(), streams.environments, end()),
+            driver::run(Arc::new(groups), parts.clone(), streams.groups, end()),
+            members.run(changes, end()),
+            node_health::keep(client, caches.nodes.clone(), caches.groups.clone(), streams.healths, end()),
             sweep.run(end()),
             wakes::keep_books(caches, claims, metrics, settings.resync, end()),
         );
@@ -229,6 +276,7 @@ async fn lead(
         () = work => tracing::info!("stopped"),
         () = late => tracing::warn!("stopped with work in hand; the next leader takes it up"),
     }
+    Ok(())
 }
 
 /// Turns true on SIGTERM or Ctrl-C.

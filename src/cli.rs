@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand};
+use ipnet::IpNet;
 
 use crate::api::names::ClusterId;
 
@@ -77,6 +78,13 @@ pub struct Settings {
     /// Freeze: look and report, but write nothing outside.
     #[arg(long, env = "ROADSTEAD_READ_ONLY")]
     pub read_only: bool,
+    /// Ranges that may be probed although they are private, loopback or link-local, e.g. `10.0.0.0/8`: comma separated,
+    /// or given more than once. Whoever may write a ServerGroup can have them asked.
+    #[arg(long, env = "ROADSTEAD_PROBE_ALLOW_CIDR", value_delimiter = ',', value_name = "CIDR")]
+    pub probe_allow_cidr: Vec<IpNet>,
+    /// A file of PEM certificates that probes trust besides the public authorities.
+    #[arg(long, env = "ROADSTEAD_PROBE_CA_FILE", value_name = "FILE")]
+    pub probe_ca_file: Option<PathBuf>,
     /// How many objects of a kind are reconciled at once.
     #[arg(long, env = "ROADSTEAD_CONCURRENCY", default_value_t = 64, value_parser = clap::value_parser!(u16).range(1..))]
     pub concurrency: u16,

@@ -55,6 +55,11 @@ struct ProbeLabels {
     result: &'static str,
 }
 
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct HealthLabels {
+    health: &'static str,
+}
+
 type HistogramFamily<L> = Family<L, Histogram, fn() -> Histogram>;
 
 /// All series. Cheap to clone: clones share their values.
@@ -73,6 +78,8 @@ pub struct Metrics {
     probe_lateness: Histogram,
     probe_targets: Gauge,
     probe_isolated: Gauge,
+    group_members: Family<HealthLabels, Gauge>,
+    group_member_transitions: Family<HealthLabels, Counter>,
 }
 
 /// From 1 ms to about 65 s, doubling: a loopback read and a call that waits for its time-out both have a bucket.
@@ -97,6 +104,8 @@ impl Metrics {
             probe_lateness: seconds(),
             probe_targets: Gauge::default(),
             probe_isolated: Gauge::default(),
+            group_members: Family::default(),
+            group_member_transitions: Family::default(),
         };
         let registry = registry.sub_registry_with_prefix("roadstead");
         let s = || Unit::Seconds;
@@ -144,6 +153,12 @@ impl Metrics {
             "probe_isolated",
             "1 while our own network is down and verdicts are frozen",
             metrics.probe_isolated.clone(),
+        );
+        registry.register("group_members", "Servers of all groups by health", metrics.group_members.clone());
+        registry.register(
+            "group_member_transitions",
+            "Changes of a server's health, by what it became",
+            metrics.group_member_transitions.clone(),
         );
         metrics
     }
@@ -194,6 +209,16 @@ impl Metrics {
     /// How many objects of `kind` are in `phase`.
     pub fn objects(&self, kind: &'static str, phase: &'static str, count: usize) {
         self.objects.get_or_create(&PhaseLabels { kind, phase }).set(i64::try_from(count).unwrap_or(i64::MAX));
+    }
+
+    /// How many servers of all groups have this `health` (`healthy`, `unhealthy`, `pending`).
+    pub fn group_members(&self, health: &'static str, count: usize) {
+        self.group_members.get_or_create(&HealthLabels { health }).set(i64::try_from(count).unwrap_or(i64::MAX));
+    }
+
+    /// So many servers changed to this `health`.
+    pub fn group_member_transitions(&self, health: &'static str, count: u64) {
+        self.group_member_transitions.get_or_create(&HealthLabels { health }).inc_by(count);
     }
 }
 

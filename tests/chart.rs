@@ -92,6 +92,7 @@ fn values_that_make_no_sense_are_refused_by_name() {
         ("settings.concurrency=0", "/settings/concurrency"),
         ("settings.resolvers={dns.example.com}", "/settings/resolvers/0"),
         ("settings.cloudflareApi=api.cloudflare.com", "/settings/cloudflareApi"),
+        ("settings.probeAllowCidrs={10.0.0.1}", "/settings/probeAllowCidrs/0"),
         ("settings.readOnly=maybe", "/settings/readOnly"),
         ("image.pullPolicy=Sometimes", "/image/pullPolicy"),
         ("image.digest=latest", "/image/digest"),
@@ -137,6 +138,7 @@ fn every_setting_reaches_the_operator_as_the_argument_it_stands_for() {
         "settings.settleTime=13s",
         "settings.concurrency=17",
         "settings.readOnly=true",
+        "settings.probeAllowCidrs={10.0.0.0/8,192.168.0.0/16}",
         "settings.cloudflareApi=http://127.0.0.1:1/client/v4",
         "settings.digitaloceanApi=http://127.0.0.1:2",
         "settings.log=debug",
@@ -152,6 +154,7 @@ fn every_setting_reaches_the_operator_as_the_argument_it_stands_for() {
     assert_eq!(settings.settle_time, Duration::from_secs(13));
     assert_eq!(settings.concurrency, 17);
     assert!(settings.read_only);
+    assert_eq!(settings.probe_allow_cidr, ["10.0.0.0/8".parse().unwrap(), "192.168.0.0/16".parse().unwrap()]);
     assert_eq!(settings.cloudflare_api, "http://127.0.0.1:1/client/v4");
     assert_eq!(settings.digitalocean_api, "http://127.0.0.1:2");
     assert_eq!(settings.ttl_wait_cap, Some(Duration::from_secs(19)));
@@ -359,8 +362,8 @@ fn the_service_account_can_do_what_is_needed_and_no_more(kubectl: &Kubectl) {
         // `no` is an exit status of 1, with nothing but warnings on the other stream.
         kubectl.run(&args).is_ok_and(|answer| answer.trim() == "yes")
     };
-    let own =
-        ["zones", "providers", "nodes", "environments", "hostnameclaims"].map(|kind| format!("{kind}.roadstead.dev"));
+    let own = ["zones", "providers", "nodes", "environments", "servergroups", "hostnameclaims"]
+        .map(|kind| format!("{kind}.roadstead.dev"));
     for kind in &own {
         for verb in ["get", "list", "watch", "patch"] {
             assert!(may(verb, kind, ""), "may not {verb} {kind}");
@@ -396,6 +399,8 @@ fn the_service_account_can_do_what_is_needed_and_no_more(kubectl: &Kubectl) {
         ("delete", "zones.roadstead.dev", ""),
         ("delete", "providers.roadstead.dev", ""),
         ("create", "environments.roadstead.dev", ""),
+        ("create", "servergroups.roadstead.dev", ""),
+        ("delete", "servergroups.roadstead.dev", ""),
         ("patch", "namespaces", ""),
         ("get", "configmaps", NAMESPACE),
         ("create", "pods", NAMESPACE),

@@ -19,6 +19,7 @@ use crate::api::environment::Environment;
 use crate::api::names::{ClusterId, Mark};
 use crate::api::node::Node;
 use crate::api::provider::Provider;
+use crate::api::server_group::ServerGroup;
 use crate::api::zone::Zone;
 use crate::cloud::Source;
 use crate::cloud::orphans::{self, Live, Orphan, Reason};
@@ -79,6 +80,8 @@ pub struct SweepDeps {
     pub nodes: Cache<Node>,
     /// All Environments.
     pub environments: Cache<Environment>,
+    /// All ServerGroups.
+    pub groups: Cache<ServerGroup>,
     /// Claims.
     pub claims: Claims,
     /// Where the reconcilers read what was found.
@@ -217,6 +220,7 @@ impl Sweep {
         let key = Key { namespace: namespace.to_owned(), name: holder.name.clone() };
         match holder.kind.as_str() {
             "Node" => self.deps.nodes.get(&key).is_some(),
+            "ServerGroup" => self.deps.groups.get(&key).is_some(),
             "Environment" => self.deps.environments.get(&key).is_some(),
             "Zone" => self.deps.zones.get(&key).is_some(),
             // Another version's: not ours to judge.
@@ -226,6 +230,11 @@ impl Sweep {
 
     fn alive(&self) -> Live {
         let mut alive = alive(&self.deps.cluster, &self.deps.nodes.all(), &self.deps.environments.all());
+        for mark in self.deps.groups.all().iter().filter_map(|group| mark(&self.deps.cluster, &**group, "ServerGroup"))
+        {
+            alive.owners.entry(mark.owner).or_default();
+            alive.keys.insert(mark.key);
+        }
         for zone in self.deps.registry.writers() {
             let records = zone.owned_records().map(|owned| owned.records).unwrap_or_default();
             alive.published.extend(records.iter().filter_map(|(_, record)| address(record)));

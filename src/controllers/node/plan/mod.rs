@@ -22,10 +22,10 @@ use crate::api::node::NodeStatus;
 use crate::cloud::{Listing, Vm};
 use crate::dns::propagation::Confirmation;
 use crate::dns::{Checked, Declared, Desired};
-use crate::outside::OutsideError;
 use crate::runtime::claims::{Reservation, Standing};
 use crate::runtime::driver::{Outcome, Step, Wait};
 
+use crate::controllers::blocked;
 pub use target::{Machine, Target, target};
 
 /// What may be done for a Node.
@@ -163,20 +163,6 @@ fn wait(reason: &'static str, message: impl Into<String>, after: Duration, keep_
 
 fn stop(reason: &'static str, message: impl Into<String>) -> NodeStep {
     Step::Stop { reason, message: message.into() }
-}
-
-/// A wait for an outside that gave no result, or that asks to wait.
-fn blocked(api: &str, error: &OutsideError) -> NodeStep {
-    use crate::runtime::fault::Fault;
-    match Fault::outside(api, error) {
-        Fault::RateLimited(after) => wait("RateLimited", format!("{api}: waiting for the rate limit"), after, true),
-        Fault::Waiting { reason, message, after } => wait(reason, message, after, true),
-        Fault::Terminal { reason, message } => stop(reason, message),
-        Fault::Transient { reason, message } => wait(reason, message, Duration::from_secs(15), true),
-        Fault::Conflict | Fault::Gone => {
-            wait("Conflict", "the object changed meanwhile", Duration::from_millis(100), true)
-        }
-    }
 }
 
 /// Writes down where things stand before the step `next`, unless that is written already.
