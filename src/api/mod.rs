@@ -6,6 +6,7 @@
 pub mod claim;
 pub mod condition;
 pub mod environment;
+pub mod member_address;
 pub mod names;
 pub mod node;
 pub mod provider;
