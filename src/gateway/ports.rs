@@ -2,6 +2,7 @@
 //! between the routes and the cluster, so the routes know nothing of objects, caches or leases.
 
 use std::fmt;
+use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -11,6 +12,20 @@ use utoipa::ToSchema;
 
 use super::keys::StoredKey;
 use crate::api::member_address::MemberAddress;
+use crate::store::Store;
+
+/// All that the gateway is given, by the process that leads.
+#[derive(Clone)]
+pub struct Ports {
+    /// The groups.
+    pub groups: Arc<dyn Groups>,
+    /// The users.
+    pub users: Arc<dyn Users>,
+    /// The reviews.
+    pub reviews: Arc<dyn Reviews>,
+    /// The history, if one is kept.
+    pub history: Option<Store>,
+}
 
 /// A user of the API: a random UUID, which is also a valid label value. Says nothing of the person.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
