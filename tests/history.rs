@@ -168,7 +168,7 @@ async fn a_damaged_file_is_moved_aside_and_a_new_one_begun() {
     eventually(WAIT, "the writer to end and remove its log", async || !path_of_log.exists()).await;
     let mut within = std::fs::OpenOptions::new().write(true).open(&path).unwrap();
     within.seek(SeekFrom::Start(4096 * 10)).unwrap();
-    within.write_all(&[0xff; 4096 * 8]).unwrap();
+    within.write_all(&vec![0xff; 4096 * 8]).unwrap();
     drop(within);
     let store = Store::open(&path, ROOM).unwrap();
     store.append(entry("g", 1));

@@ -47,15 +47,15 @@ impl MemberAddress {
             return Ok(Self(ip.to_string()));
         }
         let name = text.to_ascii_lowercase();
+        Fqdn::parse(&name).map_err(|_| AddressError::Malformed(quote(text)))?;
         // What ends in a number is an IPv4 address to every client that resolves it, and not always the same one.
         let last = name.rsplit('.').next().unwrap_or_default();
-        if !last.is_empty() && (last.bytes().all(|b| b.is_ascii_digit()) || is_hex_number(last)) {
+        if last.bytes().all(|b| b.is_ascii_digit()) || is_hex_number(last) {
             return Err(AddressError::NotIpv4(quote(text)));
         }
         if name == NO_HEALTHY_SERVERS {
             return Err(AddressError::Sentinel);
         }
-        Fqdn::parse(&name).map_err(|_| AddressError::Malformed(quote(text)))?;
         Ok(Self(name))
     }
 

@@ -1,7 +1,8 @@
 //! Reading what was sent: JSON of exactly the fields that are known, and no more of it than fits.
 
+use std::time::Duration;
+
 use axum::body::Bytes;
-use axum::extract::rejection::BytesRejection;
 use axum::extract::{FromRequest, FromRequestParts, Path, Query, Request};
 use axum::http::StatusCode;
 use axum::http::request::Parts;
@@ -13,6 +14,9 @@ use super::error::ApiError;
 /// The largest body, in bytes.
 pub(super) const MOST: usize = 64 * 1024;
 
+/// How long a client may take to send a body. Short, because it holds a place meanwhile.
+const TIMEOUT: Duration = Duration::from_secs(5);
+
 /// A JSON body. The content type is not looked at, because `curl -d` names the wrong one.
 pub(super) struct Body<T>(pub(super) T);
 
@@ -20,8 +24,7 @@ impl<T: DeserializeOwned> FromRequest<Gateway> for Body<T> {
     type Rejection = ApiError;
 
     async fn from_request(request: Request, gateway: &Gateway) -> Result<Self, ApiError> {
-        let bytes = Bytes::from_request(request, gateway).await.map_err(|error| unread(&error))?;
-        parse(&bytes).map(Self)
+        parse(&read(request, gateway).await?).map(Self)
     }
 }
 
@@ -32,7 +35,7 @@ impl<T: DeserializeOwned + Default> FromRequest<Gateway> for OptionalBody<T> {
     type Rejection = ApiError;
 
     async fn from_request(request: Request, gateway: &Gateway) -> Result<Self, ApiError> {
-        let bytes = Bytes::from_request(request, gateway).await.map_err(|error| unread(&error))?;
+        let bytes = read(request, gateway).await?;
         if bytes.is_empty() { Ok(Self(T::default())) } else { parse(&bytes).map(Self) }
     }
 }
@@ -70,16 +73,26 @@ fn parse<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, ApiError> {
         return Err(ApiError::bad_request("InvalidBody", "the body is empty: send JSON, see /openapi.json"));
     }
     serde_json::from_slice(bytes).map_err(|error| {
-        ApiError::bad_request("InvalidBody", format!("the body is not what it has to be: {}", plain(&error.to_string())))
+        ApiError::bad_request(
+            "InvalidBody",
+            format!("the body is not what it has to be: {}", plain(&error.to_string())),
+        )
     })
 }
 
-fn unread(error: &BytesRejection) -> ApiError {
-    if error.status() == StatusCode::PAYLOAD_TOO_LARGE {
-        let message = format!("the body is too large: send at most {MOST} bytes");
-        return ApiError::new(StatusCode::PAYLOAD_TOO_LARGE, "BodyTooLarge", message);
+async fn read(request: Request, gateway: &Gateway) -> Result<Bytes, ApiError> {
+    match tokio::time::timeout(TIMEOUT, Bytes::from_request(request, gateway)).await {
+        Ok(Ok(bytes)) => Ok(bytes),
+        Ok(Err(error)) if error.status() == StatusCode::PAYLOAD_TOO_LARGE => {
+            let message = format!("the body is too large: send at most {MOST} bytes");
+            Err(ApiError::new(StatusCode::PAYLOAD_TOO_LARGE, "BodyTooLarge", message))
+        }
+        Ok(Err(_)) => Err(ApiError::bad_request("InvalidBody", "the body ended too early: repeat the request")),
+        Err(_) => {
+            let message = "the body took too long to arrive: repeat the request";
+            Err(ApiError::new(StatusCode::REQUEST_TIMEOUT, "BodyTooSlow", message))
+        }
     }
-    ApiError::bad_request("InvalidBody", "the body ended too early: repeat the request")
 }
 
 /// A text that may quote what was sent, cut to what a person reads.

@@ -182,9 +182,10 @@ impl From<ReportError> for ApiError {
     fn from(error: ReportError) -> Self {
         match error {
             ReportError::UnknownGroup => Self::unknown_group(),
-            ReportError::NotAllowed => {
-                Self::forbidden("NotAllowed", "the group does not let you report: see `spec.reporting` of its ServerGroup")
-            }
+            ReportError::NotAllowed => Self::forbidden(
+                "NotAllowed",
+                "the group does not let you report: see `spec.reporting` of its ServerGroup",
+            ),
             ReportError::ReportingDisabled => Self::forbidden(
                 "ReportingDisabled",
                 "the group takes no reports: set `spec.reporting.enabled` of its ServerGroup to true",

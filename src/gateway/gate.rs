@@ -46,7 +46,7 @@ pub(super) async fn pass(State(gateway): State<Gateway>, mut request: Request, n
         Err(refused) => refused.into_response(),
     };
     if response.status().is_client_error() || response.status().is_server_error() {
-        response = told(response, &method, &uri, &id);
+        response = told(&response, &method, &uri, &id);
     }
     let headers = response.headers_mut();
     headers.insert(REQUEST_ID, HeaderValue::from_str(&id).unwrap_or(HeaderValue::from_static("")));
@@ -76,7 +76,7 @@ fn admit(gateway: &Gateway, client: IpAddr) -> Result<tokio::sync::SemaphorePerm
 }
 
 /// A refusal, ours or the router's, in the form every refusal has.
-fn told(response: Response, method: &Method, uri: &Uri, id: &str) -> Response {
+fn told(response: &Response, method: &Method, uri: &Uri, id: &str) -> Response {
     let status = response.status();
     let error = response.extensions().get::<ApiError>().cloned().unwrap_or_else(|| of_the_router(status));
     if status.is_server_error() {

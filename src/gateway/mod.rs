@@ -1,8 +1,8 @@
 //! The REST API: sign-up and keys, groups, reports and discovery over HTTP.
 //!
-//! A request passes the [`gate`] (id, limits, time-out), says who it is ([`auth`]), is read strictly ([`body`]) and
-//! reaches one of the [`routes`], which speak to the rest through [`ports`]. Only the process that leads has ports;
-//! the others answer 503. [`users`] and [`reviews`] are the two ports that this module fills itself.
+//! A request passes the `gate` (id, limits, time-out), says who it is (`auth`), is read strictly (`body`) and reaches one
+//! of the `routes`, which speak to the rest through [`ports`]. Only the process that leads has ports; the others answer
+//! 503. Two of the ports are filled here: [`SecretUsers`] and [`KubeReviews`].
 
 mod auth;
 mod body;

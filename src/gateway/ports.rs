@@ -58,7 +58,7 @@ pub enum Caller {
     /// A user with an API key, who may report to the groups they created and to no other.
     User(UserId),
     /// A Kubernetes ServiceAccount. The gateway has already asked the API server whether it may `report` on this very
-    /// ServerGroup.
+    /// `ServerGroup`.
     ServiceAccount(Account),
 }
 
@@ -101,7 +101,7 @@ pub enum ServerStatus {
 /// A group as its owner sees it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Group {
-    /// UID of the ServerGroup.
+    /// UID of the `ServerGroup`.
     pub id: String,
     /// Whose it is.
     pub user: UserId,
@@ -241,7 +241,7 @@ pub enum ReportError {
     Unavailable(#[from] Unavailable),
 }
 
-/// The ServerGroups behind the API.
+/// The `ServerGroup`s behind the API.
 #[async_trait]
 pub trait Groups: Send + Sync {
     /// Creates a group of this user; returns once it exists with its slug. `name` has 1 to 100 characters, none a
@@ -332,6 +332,6 @@ pub trait Reviews: Send + Sync {
     /// Whom a token belongs to; `None` if the API server does not accept it.
     async fn account(&self, token: &str) -> Result<Option<Account>, Unavailable>;
 
-    /// Whether the account may `report` on this ServerGroup.
+    /// Whether the account may `report` on this `ServerGroup`.
     async fn may_report(&self, account: &Account, group: &GroupRef) -> Result<bool, Unavailable>;
 }

@@ -128,7 +128,7 @@ mod tests {
         let (cluster, readings) = (Cluster::default(), Readings::new(10));
         let all = futures::future::join_all((0..50).map(|_| readings.get(&"key", cluster.read()))).await;
         assert!(all.iter().all(|read| *read == Ok(1)));
-        tokio::time::advance(MAX_AGE - Duration::from_millis(1)).await;
+        tokio::time::advance(MAX_AGE.saturating_sub(Duration::from_millis(1))).await;
         assert_eq!(readings.get(&"key", cluster.read()).await, Ok(1));
         tokio::time::advance(Duration::from_millis(1)).await;
         assert_eq!(readings.get(&"key", cluster.read()).await, Ok(2));

@@ -1,4 +1,4 @@
-//! Kubernetes' own word: whom a token belongs to (TokenReview), and what its account may do (SubjectAccessReview).
+//! Kubernetes' own word: whom a token belongs to (`TokenReview`), and what its account may do (`SubjectAccessReview`).
 
 use async_trait::async_trait;
 use k8s_openapi::api::authentication::v1::{TokenReview, TokenReviewSpec};
@@ -32,7 +32,8 @@ impl Reviews for KubeReviews {
             ..TokenReview::default()
         };
         let api: Api<TokenReview> = Api::all(self.client.clone());
-        let reviewed = bounded(api.create(&PostParams::default(), &review)).await.map_err(|fault| unavailable(&fault))?;
+        let reviewed =
+            bounded(api.create(&PostParams::default(), &review)).await.map_err(|fault| unavailable(&fault))?;
         let status = reviewed.status.unwrap_or_default();
         let user = status.user.filter(|_| status.authenticated == Some(true));
         Ok(user.and_then(|user| {
@@ -60,7 +61,8 @@ impl Reviews for KubeReviews {
             ..SubjectAccessReview::default()
         };
         let api: Api<SubjectAccessReview> = Api::all(self.client.clone());
-        let reviewed = bounded(api.create(&PostParams::default(), &review)).await.map_err(|fault| unavailable(&fault))?;
+        let reviewed =
+            bounded(api.create(&PostParams::default(), &review)).await.map_err(|fault| unavailable(&fault))?;
         let status = reviewed.status.unwrap_or_default();
         Ok(status.allowed && status.denied != Some(true))
     }

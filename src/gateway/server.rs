@@ -122,9 +122,7 @@ async fn load(files: &TlsFiles) -> Result<RustlsConfig, ServeError> {
 }
 
 async fn read(files: &TlsFiles) -> Result<(Vec<u8>, Vec<u8>), ServeError> {
-    let read = async |path: &PathBuf| {
-        tokio::fs::read(path).await.map_err(|error| ServeError::Tls(path.clone(), error))
-    };
+    let read = async |path: &PathBuf| tokio::fs::read(path).await.map_err(|error| ServeError::Tls(path.clone(), error));
     Ok((read(&files.certificate).await?, read(&files.key).await?))
 }
 

@@ -84,7 +84,7 @@ impl Health {
 /// One thing that was found out.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Entry {
-    /// UID of the ServerGroup.
+    /// UID of the `ServerGroup`.
     pub group_uid: String,
     /// The server's address.
     pub member: String,

@@ -14,6 +14,8 @@ use super::{Entry, Limits, Message, Shared};
 const WINDOW: Duration = Duration::from_millis(100);
 /// Most entries of one transaction, so that the log beside the file stays small.
 const BATCH: usize = 1024;
+/// Most of the file's size that one transaction may take, in hundredths: less than what is kept free for it.
+const BATCH_SHARE: u64 = 4;
 /// How often a disk that failed is tried again.
 const RETRY: Duration = Duration::from_secs(1);
 /// How often entries that are too old are looked for.
@@ -37,7 +39,7 @@ impl Writer {
         self.open();
         loop {
             let wait = if self.database.is_some() { FORGET } else { RETRY };
-            let (entries, flushes, over) = collect(queue, wait);
+            let (entries, flushes, over) = collect(queue, wait, self.limits.bytes * BATCH_SHARE / 100);
             if self.database.is_none() {
                 self.open();
             }
@@ -87,11 +89,7 @@ impl Writer {
             return;
         }
         let Some(database) = &mut self.database else { return self.shared.drop_entries(entries.len()) };
-        let mut written = database.write(entries);
-        if written.as_ref().is_err_and(database::is_full) && database.make_room().is_ok() {
-            written = database.write(entries);
-        }
-        match written {
+        match database.write(entries) {
             Ok(()) => self.well(),
             Err(error) => {
                 self.shared.drop_entries(entries.len());
@@ -137,15 +135,19 @@ impl Writer {
     }
 }
 
-/// What arrives within [`WINDOW`] of the first message; nothing if none comes in `wait`. A flush ends the window. The last
-/// part says whether no more will come.
-fn collect(queue: &Receiver<Message>, wait: Duration) -> (Vec<Entry>, Vec<oneshot::Sender<()>>, bool) {
+/// What arrives within [`WINDOW`] of the first message, until it takes about `bytes`; nothing if none comes in `wait`. A
+/// flush ends the window. The last part says whether no more will come.
+fn collect(queue: &Receiver<Message>, wait: Duration, bytes: u64) -> (Vec<Entry>, Vec<oneshot::Sender<()>>, bool) {
     let (mut entries, mut flushes) = (Vec::new(), Vec::new());
+    let mut taken = 0;
     let mut end = Instant::now() + wait;
     let mut first = true;
-    while entries.len() < BATCH {
+    while entries.len() < BATCH && taken <= bytes {
         match queue.recv_timeout(end.saturating_duration_since(Instant::now())) {
-            Ok(Message::Entry(entry)) => entries.push(entry),
+            Ok(Message::Entry(entry)) => {
+                taken += weight(&entry);
+                entries.push(entry);
+            }
             Ok(Message::Flush(done)) => {
                 flushes.push(done);
                 break;
@@ -159,4 +161,10 @@ fn collect(queue: &Receiver<Message>, wait: Duration) -> (Vec<Entry>, Vec<onesho
         }
     }
     (entries, flushes, false)
+}
+
+/// About what an entry takes in the file: its group stands in the table and in the index.
+fn weight(entry: &Entry) -> u64 {
+    let details = entry.details.as_ref().map_or(0, String::len);
+    (2 * entry.group_uid.len() + entry.member.len() + details + 64) as u64
 }

@@ -20,7 +20,12 @@ const LONGEST_NAME: usize = 100;
 #[serde(deny_unknown_fields)]
 pub(in crate::gateway) struct NewGroup {
     /// What to call it. White space around it is dropped.
-    #[schema(example = "My Web Servers", min_length = 1, max_length = 100, pattern = r"^[^\x00-\x1F\x7F-\x9F]*[^\x00-\x1F\x7F-\x9F\s][^\x00-\x1F\x7F-\x9F]*$")]
+    #[schema(
+        example = "My Web Servers",
+        min_length = 1,
+        max_length = 100,
+        pattern = r"^[^\x00-\x1F\x7F-\x9F]*[^\x00-\x1F\x7F-\x9F\s][^\x00-\x1F\x7F-\x9F]*$"
+    )]
     name: String,
     /// How clients are to spread over its servers; `round-robin` without it.
     #[serde(default)]
@@ -100,17 +105,19 @@ impl GroupWithServers {
 
 /// Create a group
 ///
-/// It becomes a ServerGroup with a generated slug, and is published without servers at first.
+/// It becomes a `ServerGroup` with a generated slug, and is published without servers at first.
 #[utoipa::path(
     post,
     path = "/api/groups",
     security(("key" = [])),
+    request_body = NewGroup,
     responses(
         (status = 201, description = "The group.", body = GroupBody),
         (status = 400, description = "Not a name or strategy, or not the JSON that is expected.", body = ErrorBody),
         (status = 401, description = "The key is missing, mistyped or opens nothing.", body = ErrorBody),
         (status = 403, description = "Not an API key, or the cluster does not admit the group.", body = ErrorBody),
         (status = 409, description = "The user has as many groups as one may have.", body = ErrorBody),
+        (status = 408, description = "The body took too long to arrive.", body = ErrorBody),
         (status = 413, description = "The body is over 64 KiB.", body = ErrorBody),
         (status = 429, description = "Too many requests.", body = ErrorBody),
         (status = 503, description = "Cannot be done now.", body = ErrorBody),

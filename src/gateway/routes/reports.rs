@@ -69,6 +69,7 @@ pub(in crate::gateway) struct Reported {
     post,
     path = "/api/report",
     security(("key" = [])),
+    request_body = NewReport,
     responses(
         (status = 200, description = "The report was taken.", body = Reported),
         (status = 400, description = "Not an address or status, or not the JSON that is expected.", body = ErrorBody),
@@ -76,6 +77,7 @@ pub(in crate::gateway) struct Reported {
         (status = 403, description = "Not allowed, or the group takes no reports.", body = ErrorBody),
         (status = 404, description = "The caller has no group of this slug.", body = ErrorBody),
         (status = 409, description = "The group is full.", body = ErrorBody),
+        (status = 408, description = "The body took too long to arrive.", body = ErrorBody),
         (status = 413, description = "The body is over 64 KiB.", body = ErrorBody),
         (status = 429, description = "Too many requests or changes.", body = ErrorBody),
         (status = 503, description = "Cannot be done now.", body = ErrorBody),

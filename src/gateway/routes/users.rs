@@ -74,12 +74,14 @@ pub(in crate::gateway) struct CreatedUser {
     post,
     path = "/api/users/create",
     security((), ("signup" = [])),
+    request_body = NewUser,
     responses(
         (status = 201, description = "The user and its key.", body = Created),
         (status = 400, description = "Not an e-mail address, or not the JSON that is expected.", body = ErrorBody),
         (status = 401, description = "The administrator's token is missing or wrong.", body = ErrorBody),
         (status = 403, description = "Sign-up is closed.", body = ErrorBody),
         (status = 409, description = "The e-mail address has a user.", body = ErrorBody),
+        (status = 408, description = "The body took too long to arrive.", body = ErrorBody),
         (status = 413, description = "The body is over 64 KiB.", body = ErrorBody),
         (status = 429, description = "Too many sign-ups or requests.", body = ErrorBody),
         (status = 503, description = "Cannot be done now.", body = ErrorBody),
@@ -173,6 +175,7 @@ pub(in crate::gateway) struct Rotated {
         (status = 400, description = "Not the JSON that is expected.", body = ErrorBody),
         (status = 401, description = "The key is missing, mistyped or opens nothing.", body = ErrorBody),
         (status = 403, description = "Not an API key.", body = ErrorBody),
+        (status = 408, description = "The body took too long to arrive.", body = ErrorBody),
         (status = 413, description = "The body is over 64 KiB.", body = ErrorBody),
         (status = 429, description = "Too many requests.", body = ErrorBody),
         (status = 503, description = "Cannot be done now.", body = ErrorBody),
@@ -289,10 +292,12 @@ mod tests {
         for good in ["user@example.com", "a.b+c@example.co.uk", "u@localhost", "O=Brien@EXAMPLE.com"] {
             assert!(is_email(good), "{good}");
         }
-        for bad in ["", "@", "user", "user@", "@example.com", "a b@example.com", "a@b@c", "a@-b.com", "a@b..c", "a@b."] {
+        for bad in ["", "@", "user", "user@", "@example.com", "a b@example.com", "a@b@c", "a@-b.com", "a@b..c", "a@b."]
+        {
             assert!(!is_email(bad), "{bad}");
         }
-        for bad in ["a\"@example.com", "a@exa mple.com", "ü@example.com", "a,b@example.com", "a\n@example.com", &long] {
+        for bad in ["a\"@example.com", "a@exa mple.com", "ü@example.com", "a,b@example.com", "a\n@example.com", &long]
+        {
             assert!(!is_email(bad), "{bad}");
         }
     }
