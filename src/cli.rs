@@ -100,10 +100,10 @@ pub struct Gateway {
     /// Key (PEM) of that certificate.
     #[arg(long, env = "ROADSTEAD_GATEWAY_TLS_KEY", requires = "gateway_tls_cert")]
     pub gateway_tls_key: Option<PathBuf>,
-    /// The namespace of the ServerGroups made over the REST API.
+    /// The namespace of the `ServerGroup`s made over the REST API.
     #[arg(long, env = "ROADSTEAD_GATEWAY_NAMESPACE", default_value = "roadstead-groups")]
     pub gateway_namespace: String,
-    /// The Zone of the ServerGroups made over the REST API; none can be made without it.
+    /// The Zone of the `ServerGroup`s made over the REST API; none can be made without it.
     #[arg(long, env = "ROADSTEAD_GATEWAY_ZONE")]
     pub gateway_zone: Option<String>,
     /// Proxies whose `X-Forwarded-For` is believed, CIDRs, comma separated. Without them a proxy is one client.

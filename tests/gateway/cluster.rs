@@ -112,9 +112,9 @@ async fn users_are_secrets_that_two_sign_ups_cannot_both_make_and_two_exchanges_
     assert_eq!(users.change_keys(&changed).await, Ok(()));
     assert_eq!(users.change_keys(&changed).await, Err(ChangeError::Conflict));
     let now = users.find(&handle).await.unwrap().unwrap();
-    assert_eq!((now.keys, now.id), (changed.keys, found.id));
+    assert_eq!((&now.keys, &now.id), (&changed.keys, &found.id));
     assert_ne!(now.version, found.version);
-    let gone = User { handle: handle_of("nobody@example.com"), ..found };
+    let gone = User { handle: handle_of("nobody@example.com"), ..changed.clone() };
     assert_eq!(users.change_keys(&gone).await, Err(ChangeError::Gone));
 
     // Kept as a Secret that no Zone or Provider can be pointed at.
