@@ -12,6 +12,7 @@
 //! * [`dns`]: one writer a zone, the Cloudflare client, and asking name servers;
 //! * [`cloud`]: providers of VMs, their one snapshot, the deletion brake, orphans;
 //! * [`probe`]: health probes, from declared targets to verdicts;
+//! * [`gateway`]: the REST API with its keys, over ports that [`app`] fills; [`store`]: the history, on disk;
 //! * [`outside`]: the outcomes of an external call, and request budgets;
 //! * [`runtime`]: driver, error classes, status writer, claims, caches, events;
 //! * [`cli`], [`health`], [`metrics`], [`telemetry`]: settings in, observations out.
@@ -22,9 +23,11 @@ pub mod cli;
 pub mod cloud;
 pub mod controllers;
 pub mod dns;
+pub mod gateway;
 pub mod health;
 pub mod metrics;
 pub mod outside;
 pub mod probe;
 pub mod runtime;
+pub mod store;
 pub mod telemetry;

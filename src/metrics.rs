@@ -80,6 +80,8 @@ pub struct Metrics {
     probe_isolated: Gauge,
     group_members: Family<HealthLabels, Gauge>,
     group_member_transitions: Family<HealthLabels, Counter>,
+    history_broken: Gauge,
+    history_dropped: Gauge,
 }
 
 /// From 1 ms to about 65 s, doubling: a loopback read and a call that waits for its time-out both have a bucket.
@@ -106,6 +108,8 @@ impl Metrics {
             probe_isolated: Gauge::default(),
             group_members: Family::default(),
             group_member_transitions: Family::default(),
+            history_broken: Gauge::default(),
+            history_dropped: Gauge::default(),
         };
         let registry = registry.sub_registry_with_prefix("roadstead");
         let s = || Unit::Seconds;
@@ -159,6 +163,16 @@ impl Metrics {
             "group_member_transitions",
             "Changes of a server's health, by what it became",
             metrics.group_member_transitions.clone(),
+        );
+        registry.register(
+            "history_broken",
+            "1 while the history's disk is full or does not work",
+            metrics.history_broken.clone(),
+        );
+        registry.register(
+            "history_dropped",
+            "Entries of the history that were lost to that since the process began to lead",
+            metrics.history_dropped.clone(),
         );
         metrics
     }
@@ -219,6 +233,12 @@ impl Metrics {
     /// So many servers changed to this `health`.
     pub fn group_member_transitions(&self, health: &'static str, count: u64) {
         self.group_member_transitions.get_or_create(&HealthLabels { health }).inc_by(count);
+    }
+
+    /// Whether the history's disk is full or does not work, and how many entries were lost to that.
+    pub fn history(&self, broken: bool, dropped: u64) {
+        self.history_broken.set(i64::from(broken));
+        self.history_dropped.set(i64::try_from(dropped).unwrap_or(i64::MAX));
     }
 }
 

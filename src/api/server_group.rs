@@ -8,9 +8,10 @@ use super::probe::{Probe, Scheme};
 use super::refs::{ClusterRef, DURATION};
 use super::status::Journal;
 
-/// The rule for a server's address. The last label of a name starts with a letter, so that a broken IP address is none.
+/// The rule for a server's address. No IP address that a single server cannot have; the last label of a name starts with a
+/// letter, so that a broken IP address is none.
 const ADDRESS: (&str, &str) = (
-    "self != 'no-healthy-servers' && (isIP(self) || self.matches('^([a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?[.])*[a-z]([a-z0-9-]{0,61}[a-z0-9])?$'))",
+    "self != 'no-healthy-servers' && (isIP(self) ? (ip(self).isGlobalUnicast() || ip(self).isLoopback() || ip(self).isLinkLocalUnicast()) : self.matches('^([a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?[.])*[a-z]([a-z0-9-]{0,61}[a-z0-9])?$'))",
     "write an IP address, e.g. `203.0.113.7`, or a hostname in lower case, e.g. `origin-7.example.net`, without a port: \
      that is the field `port`",
 );
@@ -314,6 +315,9 @@ pub struct MemberStatus {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 512))]
     pub message: Option<String>,
+    /// Since when it belongs to the group.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub added: Option<Time>,
     /// Since when its health is what it is.
     pub since: Time,
     /// Until when it was healthy, if it was and is no more.

@@ -5,6 +5,7 @@
 //! by the one writer of that list ([`members`]), and the watch on that status wakes the controller, which publishes what
 //! the status says: nothing that matters lives only in memory.
 
+pub mod api;
 mod apply;
 pub mod members;
 pub mod node_health;

@@ -156,6 +156,7 @@ mod tests {
             source: Some(Source::Probe),
             reason: "Timeout".into(),
             message: (*healthy == Some(false)).then(|| "no answer within 2s".into()),
+            added: None,
             since: at.clone(),
             healthy_until: None,
             probe: healthy.map(|healthy| SourceStatus { healthy, reason: "Timeout".into(), since: at.clone() }),

@@ -38,6 +38,7 @@ fn member(address: &str, health: MemberHealth) -> (Member, MemberStatus) {
         source: None,
         reason: "R".into(),
         message: None,
+        added: None,
         since: Time(at(0)),
         healthy_until: (!healthy).then(|| Time(at(0))),
         probe: Some(SourceStatus { healthy, reason: "R".into(), since: Time(at(0)) }),

@@ -41,6 +41,7 @@ fn entry(id: &str, health: MemberHealth, until: Option<i64>) -> MemberStatus {
         source: None,
         reason: "R".into(),
         message: None,
+        added: None,
         since: at(0),
         healthy_until: until.map(at),
         probe: (health != MemberHealth::Pending).then(|| said(healthy)),

@@ -24,6 +24,29 @@ pub fn derive(namespace: &str, name: &str, zone: &str, collisions: u32) -> Strin
     format!("{name}-{suffix}")
 }
 
+/// A slug for a group that people call `name`: what of it DNS admits, then six characters that `random` chooses. At most
+/// 48 characters, because the object is called so too.
+#[must_use]
+pub fn of_display_name(name: &str, random: u64) -> String {
+    let mut words = String::new();
+    for c in name.to_lowercase().chars() {
+        if c.is_ascii_alphanumeric() {
+            words.push(c);
+        } else if !words.is_empty() && !words.ends_with('-') {
+            words.push('-');
+        }
+    }
+    words.truncate(48 - 1 - LENGTH);
+    let words = words.trim_end_matches('-');
+    let words = if words.is_empty() { "group" } else { words };
+    let character = |place: u32| {
+        let number = random / 36_u64.pow(place) % 36;
+        ALPHABET.get(usize::try_from(number).unwrap_or(0)).copied().map_or('a', char::from)
+    };
+    let suffix: String = (0..6_u32).map(character).collect();
+    format!("{words}-{suffix}")
+}
+
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
@@ -31,7 +54,29 @@ mod tests {
     use super::*;
     use crate::api::names::Fqdn;
 
+    #[test]
+    fn a_display_name_becomes_what_dns_admits_of_it() {
+        for (name, slug) in [
+            ("My Web Servers", "my-web-servers-aaaaaa"),
+            ("  --a..b//c--  ", "a-b-c-aaaaaa"),
+            ("Größe 2", "gr-e-2-aaaaaa"),
+            ("日本", "group-aaaaaa"),
+            ("rs--mine", "rs-mine-aaaaaa"),
+        ] {
+            assert_eq!(of_display_name(name, 0), slug);
+        }
+        assert_eq!(of_display_name("a", 36 + 2), "a-cbaaaa");
+    }
+
     proptest! {
+        #[test]
+        fn every_display_name_makes_a_name_of_an_object_and_a_label(name in ".{1,100}", random: u64) {
+            let slug = of_display_name(&name, random);
+            prop_assert!(slug.len() <= 48, "{slug}");
+            let label = Fqdn::parse(&format!("_wrap.{slug}.example.com"));
+            prop_assert!(label.is_ok(), "{slug}");
+        }
+
         #[test]
         fn every_slug_is_a_label_that_fits(name in "[a-z0-9]([a-z0-9-]{0,46}[a-z0-9])?", collisions in 0_u32..40) {
             let slug = derive("shop", &name, "example-com", collisions);

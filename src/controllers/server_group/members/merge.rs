@@ -250,9 +250,10 @@ fn settle(known: &Known<'_>, sources: Sources, old: Option<&MemberStatus>, judge
         message.truncate(message.floor_char_boundary(LONGEST));
         message
     });
+    let added = old.map_or_else(|| Some(whole_seconds(known.now)), |old| old.added.clone());
     let Sources { id, origin, node, probe, report } = sources;
     let Judged { health, source, reason, .. } = judged;
-    MemberStatus { id, origin, node, health, source, reason, message, since, healthy_until, probe, report }
+    MemberStatus { id, origin, node, health, source, reason, message, added, since, healthy_until, probe, report }
 }
 
 /// How many servers there are, by health, and the same in short: `healthy/total`.

@@ -1,5 +1,5 @@
 //! The one writer of `status.members`: transitions of the prober and reports of the servers come in, one status write a
-//! second and group goes out.
+//! second and group goes out, and with it an entry in the history for every verdict that changed ([`chronicle`]).
 //!
 //! What is known of a group is kept at its [`Desk`]; what follows from it is decided in [`merge`], how often it may be
 //! written in [`pace`], and the task that writes is in [`task`]. The first change is written at once. A write carries the
@@ -9,6 +9,7 @@
 //! A process that takes over knows what the status says, and nothing of the last heartbeats: nobody is called silent
 //! before one `heartbeatTTL` has passed.
 
+mod chronicle;
 pub mod merge;
 mod pace;
 mod task;
@@ -26,15 +27,16 @@ use self::merge::{EXPIRED, Heard, Merged, Reports};
 use self::pace::{BETWEEN, Bucket};
 use super::roster::{MOST, Roster, duration, owner};
 use crate::api::address::ServerAddress;
-use crate::api::server_group::{MemberStatus, ServerGroup, SourceStatus};
+use crate::api::server_group::{MemberStatus, Origin, ServerGroup, SourceStatus};
 use crate::metrics::Metrics;
 use crate::probe::{Engine, Health, Verdict};
 use crate::runtime::cache::{Cache, Key};
+use crate::store::Store;
 
 /// How long a reporter waits for its change to be written.
 const PATIENCE: Duration = Duration::from_secs(10);
 
-/// Why a report was not taken.
+/// Why a report was not taken, or a server not removed.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Refused {
     /// There is no such group here, or not yet.
@@ -49,8 +51,14 @@ pub enum Refused {
     /// Too much changes at once.
     #[error("too many changes at once: report again in {0:?}")]
     Busy(Duration),
-    /// It could not be written down.
-    #[error("the report could not be stored: report again")]
+    /// The group has no such server.
+    #[error("the group has no such server")]
+    NoServer,
+    /// The server is listed or selected by the spec.
+    #[error("the server is declared in the group's spec: remove it there")]
+    Declared,
+    /// It could not be written down, or whether it was is not known.
+    #[error("the change could not be stored: repeat it")]
     Unavailable,
 }
 
@@ -65,6 +73,7 @@ struct Shared {
     engine: Engine,
     groups: Cache<ServerGroup>,
     metrics: Metrics,
+    history: Option<Store>,
     listening_since: Timestamp,
     desks: Mutex<Desks>,
     changed: Notify,
@@ -100,13 +109,20 @@ struct Desk {
 impl Members {
     /// A writer over these; it writes as long as [`Members::run`] is polled.
     #[must_use]
-    pub fn new(client: Client, engine: Engine, groups: Cache<ServerGroup>, metrics: Metrics) -> Self {
+    pub fn new(
+        client: Client,
+        engine: Engine,
+        groups: Cache<ServerGroup>,
+        metrics: Metrics,
+        history: Option<Store>,
+    ) -> Self {
         let desks = Desks { open: HashMap::new(), due: BTreeSet::new(), bucket: Bucket::full(Instant::now()) };
         let shared = Shared {
             client,
             engine,
             groups,
             metrics,
+            history,
             listening_since: Timestamp::now(),
             desks: Mutex::new(desks),
             changed: Notify::new(),
@@ -183,11 +199,14 @@ impl Members {
             if !changes {
                 return Ok(());
             }
-            let (sender, written) = oneshot::channel();
-            desk.waiting.push(sender);
+            let written = desk.next_write();
             desks.schedule(group, now);
             written
         };
+        self.written(written).await
+    }
+
+    async fn written(&self, written: oneshot::Receiver<bool>) -> Result<(), Refused> {
         self.shared.changed.notify_one();
         match tokio::time::timeout(PATIENCE, written).await {
             Ok(Ok(true)) => Ok(()),
@@ -195,16 +214,55 @@ impl Members {
         }
     }
 
-    /// Forgets what was reported of a server, so that one that only reported leaves the group.
-    pub fn forget(&self, group: &Key, address: &ServerAddress) {
-        let mut desks = self.shared.desks();
-        let Some(desk) = desks.open.get_mut(group) else { return };
-        for id in desk.ids(address) {
-            desk.heard.insert(id, Heard { healthy: false, at: Timestamp::MIN });
-        }
-        desks.schedule(group, Instant::now());
-        drop(desks);
-        self.shared.changed.notify_one();
+    /// Removes the servers with this address that belong to the group by their reports alone. Returns once that is written
+    /// down. One that reports again comes back.
+    ///
+    /// # Errors
+    /// [`Refused`], and then nothing was changed, or whether it was is not known (`Unavailable`).
+    pub async fn forget(&self, group: &Key, address: &ServerAddress) -> Result<(), Refused> {
+        let written = {
+            let mut desks = self.shared.desks();
+            let now = Instant::now();
+            let wait = desks.bucket.wait(now);
+            let desk = desks.open.get_mut(group).ok_or(Refused::Unknown)?;
+            let is_meant =
+                |member: &&MemberStatus| ServerAddress::parse(&member.id).is_ok_and(|other| is_about(address, &other));
+            let meant: Vec<_> = desk.members().iter().filter(is_meant).map(|m| (m.id.clone(), m.origin)).collect();
+            if meant.is_empty() {
+                return Err(Refused::NoServer);
+            }
+            let ids: Vec<_> =
+                meant.into_iter().filter(|(_, origin)| *origin == Origin::Reported).map(|(id, _)| id).collect();
+            if ids.is_empty() {
+                return Err(Refused::Declared);
+            }
+            if !wait.is_zero() {
+                return Err(Refused::Busy(wait));
+            }
+            let never = Heard { healthy: false, at: Timestamp::MIN };
+            desk.heard.extend(ids.into_iter().map(|id| (id, never)));
+            let written = desk.next_write();
+            desks.schedule(group, now);
+            written
+        };
+        self.written(written).await
+    }
+
+    /// The newest version of `group` that is known here: what this writer has written can be read at once, and not only
+    /// when the watch has told of it.
+    #[must_use]
+    pub fn newest(&self, group: &Key) -> Option<Arc<ServerGroup>> {
+        let cached = self.shared.groups.get(group)?;
+        let desks = self.shared.desks();
+        let written = desks.open.get(group).map(|desk| &desk.object);
+        let newer = written.filter(|object| object.uid() == cached.uid() && version(object) > version(&cached));
+        Some(newer.cloned().unwrap_or(cached))
+    }
+
+    /// Whether reports to this group can be taken: it was enrolled, as the object with this UID.
+    #[must_use]
+    pub fn is_enrolled(&self, group: &Key, uid: &str) -> bool {
+        self.shared.desks().open.get(group).is_some_and(|desk| desk.uid == uid)
     }
 
     /// When each server of `group` was last heard of by this process, by id.
@@ -288,13 +346,23 @@ impl Desk {
     fn ids(&self, address: &ServerAddress) -> Vec<String> {
         let known = self.roster.members.iter().map(|entry| entry.address.clone());
         let reported = self.members().iter().filter_map(|member| ServerAddress::parse(&member.id).ok());
-        let about = |other: &ServerAddress| other == address || (address.port.is_none() && other.host == address.host);
-        let ids: BTreeSet<_> = known.chain(reported).filter(about).map(|address| address.to_string()).collect();
+        let ids: BTreeSet<_> =
+            known.chain(reported).filter(|other| is_about(address, other)).map(|address| address.to_string()).collect();
         if ids.is_empty() { vec![address.to_string()] } else { ids.into_iter().collect() }
     }
 
-    /// Whether the status says something else of the server than this report does.
+    /// Hears of the end of the next write.
+    fn next_write(&mut self) -> oneshot::Receiver<bool> {
+        let (sender, written) = oneshot::channel();
+        self.waiting.push(sender);
+        written
+    }
+
+    /// Whether the status says something else of the server than this report does, or is about to.
     fn would_change(&self, id: &str, healthy: bool) -> bool {
+        if self.heard.get(id).is_some_and(|heard| heard.healthy != healthy) {
+            return true;
+        }
         let member = self.members().iter().find(|member| member.id == id);
         let report = member.and_then(|member| member.report.as_ref());
         report.is_none_or(|report| report.healthy != healthy || report.reason == EXPIRED)
@@ -318,6 +386,11 @@ impl Desk {
             now,
         })
     }
+}
+
+/// Whether what is said of `address` is about the server at `other`: without a port, it is about every port.
+fn is_about(address: &ServerAddress, other: &ServerAddress) -> bool {
+    other == address || (address.port.is_none() && other.host == address.host)
 }
 
 /// resourceVersions compare as numbers.

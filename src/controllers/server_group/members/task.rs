@@ -9,6 +9,7 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 
+use super::chronicle;
 use super::merge::count;
 use super::{Members, Shared, version};
 use crate::api::server_group::{MemberHealth, MemberStatus, ServerGroup, ServerGroupStatus};
@@ -17,6 +18,7 @@ use crate::runtime::backoff;
 use crate::runtime::cache::Key;
 use crate::runtime::fault::Fault;
 use crate::runtime::{bounded, status};
+use crate::store::Entry;
 
 /// How many writes are in flight at once.
 const AT_ONCE: usize = 32;
@@ -28,6 +30,8 @@ struct Write {
     key: Key,
     object: Arc<ServerGroup>,
     new: ServerGroupStatus,
+    /// When it was decided.
+    at: Timestamp,
     waiting: Vec<oneshot::Sender<bool>>,
 }
 
@@ -37,8 +41,10 @@ struct Written {
     uid: Option<String>,
     result: Result<Option<ServerGroup>, Fault>,
     changed: Vec<(MemberHealth, u64)>,
-    /// Servers whose reports count no more.
+    /// Servers whose reports until `at` count no more.
     forgotten: Vec<String>,
+    at: Timestamp,
+    entries: Vec<Entry>,
     waiting: Vec<oneshot::Sender<bool>>,
 }
 
@@ -135,12 +141,12 @@ impl Shared {
             desks.bucket.take();
             desk.writing = true;
             let waiting = std::mem::take(&mut desk.waiting);
-            return Some(Write { key, object: desk.object.clone(), new, waiting });
+            return Some(Write { key, object: desk.object.clone(), new, at: time, waiting });
         }
     }
 
     async fn send(self: Arc<Self>, write: Write) -> Written {
-        let Write { key, object, new, waiting } = write;
+        let Write { key, object, new, at, waiting } = write;
         let api: Api<ServerGroup> = Api::namespaced(self.client.clone(), &key.namespace);
         let old = object.status.clone().unwrap_or_default();
         let mut result = status::write(&api, &*object, &old, &new).await;
@@ -148,7 +154,9 @@ impl Shared {
             result = Err(self.look_again(&api, &object).await);
         }
         let changed = changes(&old.members, &new.members);
-        Written { key, uid: object.uid(), result, changed, forgotten: forgotten(&old.members, &new.members), waiting }
+        let forgotten = forgotten(&old.members, &new.members);
+        let entries = chronicle::entries(&object.uid().unwrap_or_default(), &old.members, &new.members);
+        Written { key, uid: object.uid(), result, changed, forgotten, at, entries, waiting }
     }
 
     /// Somebody else wrote the object: what they wrote is known before the next try.
@@ -184,7 +192,12 @@ impl Shared {
                 }
                 (desk.failures, desk.written) = (0, Some(now));
                 for id in written.forgotten {
-                    desk.heard.remove(&id);
+                    if desk.heard.get(&id).is_some_and(|heard| heard.at <= written.at) {
+                        desk.heard.remove(&id);
+                    }
+                }
+                if let Some(history) = &self.history {
+                    written.entries.into_iter().for_each(|entry| history.append(entry));
                 }
                 answer(written.waiting, true);
                 for (health, count) in written.changed {

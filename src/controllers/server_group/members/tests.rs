@@ -132,7 +132,7 @@ impl Rig {
             meter: Arc::new(metrics.clone()),
         };
         let engine = Engine::start(settings, sender).unwrap();
-        let members = Members::new(client, engine, Cache::of([]), metrics);
+        let members = Members::new(client, engine, Cache::of([]), metrics, None);
         let roster = Roster::of(&group, []);
         members.enroll(&stored.group(), roster);
         let writer = members.clone();
@@ -216,12 +216,32 @@ async fn reports_that_cannot_be_taken_say_why() {
 }
 
 #[tokio::test]
-async fn a_server_that_is_forgotten_leaves_the_group() {
-    let rig = Rig::start(|_| {}).await;
+async fn a_server_that_is_forgotten_leaves_the_group_before_that_is_answered_and_a_declared_one_does_not() {
+    let member = serde_json::from_value(json!({"address": "10.0.0.9", "port": 80})).unwrap();
+    let rig = Rig::start(|spec| {
+        spec.members = vec![member];
+        spec.probe.type_ = crate::api::probe::ProbeType::None;
+    })
+    .await;
+    let forget = async |address: &str| rig.members.forget(&rig.key, &ServerAddress::parse(address).unwrap()).await;
     rig.report("10.0.0.1", true).await.unwrap();
-    rig.members.forget(&rig.key, &ServerAddress::parse("10.0.0.1").unwrap());
-    // The next report of another is written after that.
     rig.report("10.0.0.2", true).await.unwrap();
+    forget("10.0.0.1").await.unwrap();
     assert_eq!(rig.stored.health("10.0.0.1"), None);
     assert_eq!(rig.stored.health("10.0.0.2"), Some(MemberHealth::Healthy));
+    assert_eq!(forget("10.0.0.1").await, Err(Refused::NoServer));
+    assert_eq!(forget("10.0.0.9").await, Err(Refused::Declared));
+    rig.report("10.0.0.1", true).await.unwrap();
+    assert_eq!(rig.stored.health("10.0.0.1"), Some(MemberHealth::Healthy), "one that reports again comes back");
+}
+
+#[tokio::test]
+async fn a_report_that_takes_back_one_still_on_its_way_is_answered_when_the_status_says_so() {
+    let rig = Rig::start(|_| {}).await;
+    rig.report("10.0.0.1", true).await.unwrap();
+    // The second of the two finds the status as it wants it, and the first one's write ahead of it.
+    let (down, up) = tokio::join!(rig.report("10.0.0.1", false), rig.report("10.0.0.1", true));
+    assert_eq!((down, up), (Ok(()), Ok(())));
+    assert_eq!(rig.stored.health("10.0.0.1"), Some(MemberHealth::Healthy));
+    assert!(rig.members.heard(&rig.key)["10.0.0.1"].healthy);
 }
