@@ -301,8 +301,14 @@ async fn lead(start: Start, shutdown: watch::Receiver<bool>) -> anyhow::Result<(
             history::watch(history, metrics.clone(), events, settings.namespace.clone(), end()).await;
         }
     };
+    let closing = async {
+        end().await;
+        // What is not written any more is not promised any more.
+        ports.send_replace(None);
+    };
     let work = async {
         tokio::join!(
+            closing,
             driver::run(Arc::new(zones), parts.clone(), streams.zones, end()),
             driver::run(Arc::new(providers), parts.clone(), streams.providers, end()),
             driver::run(Arc::new(nodes), parts.clone(), streams.nodes, end()),

@@ -135,8 +135,8 @@ impl ApiGroups {
         let name = self.deps.zone.clone().ok_or_else(|| refused("no zone is set for the groups of the API"))?;
         let zone = self.deps.zones.get(&Key::cluster(&name)).ok_or_else(|| refused("their zone does not exist"))?;
         let home = self.deps.namespaces.get(&Key::cluster(&self.deps.namespace));
-        let home = home.ok_or_else(|| refused("their namespace does not exist"))?;
-        if is_allowed(&zone.spec.allowed_namespaces, Some(&home)) {
+        // Whether the namespace exists, the API server knows better than a cache that may lag.
+        if is_allowed(&zone.spec.allowed_namespaces, home.as_deref()) {
             Ok(name)
         } else {
             Err(refused("their zone does not admit them"))

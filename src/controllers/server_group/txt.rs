@@ -118,8 +118,10 @@ mod tests {
     }
 
     fn addresses() -> impl Generator<Value = Vec<(String, i32)>> {
-        let v4 = any::<[u8; 4]>().prop_map(|ip| std::net::Ipv4Addr::from(ip).to_string());
-        let v6 = any::<[u8; 16]>().prop_map(|ip| format!("[{}]", std::net::Ipv6Addr::from(ip)));
+        // Of servers: neither multicast nor unspecified.
+        let v4 = (1_u8..224, any::<[u8; 3]>())
+            .prop_map(|(first, [a, b, c])| std::net::Ipv4Addr::new(first, a, b, c).to_string());
+        let v6 = any::<u128>().prop_map(|ip| format!("[{}]", std::net::Ipv6Addr::from_bits((ip >> 3) | (1 << 125))));
         let name = "[a-z]{1,8}(-[a-z0-9]{1,8})?[.]example[.]net";
         let host = prop_oneof![v4, v6, name];
         let address = (host, proptest::option::of(1_u16..)).prop_map(|(host, port)| match port {

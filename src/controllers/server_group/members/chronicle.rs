@@ -42,9 +42,9 @@ mod tests {
     use super::*;
     use crate::api::server_group::{MemberHealth, Origin};
 
-    fn said(healthy: bool, reason: &str) -> Option<SourceStatus> {
+    fn said(healthy: bool, reason: &str) -> SourceStatus {
         let since = Time(Timestamp::from_second(1_800_000_000).unwrap());
-        Some(SourceStatus { healthy, reason: reason.to_owned(), since })
+        SourceStatus { healthy, reason: reason.to_owned(), since }
     }
 
     fn member(id: &str, probe: Option<SourceStatus>, report: Option<SourceStatus>) -> MemberStatus {
@@ -70,13 +70,13 @@ mod tests {
             let entries = entries("uid", old, new).into_iter();
             entries.map(|e| (e.source.as_str(), e.health.as_str(), e.details.unwrap_or_default())).collect()
         };
-        let down = || member("a", said(false, "ConnectionRefused"), None);
+        let down = || member("a", Some(said(false, "ConnectionRefused")), None);
         let expected = ("probe", "unhealthy", "ConnectionRefused: nobody listens".to_owned());
         assert_eq!(told(&[], &[down()]), std::slice::from_ref(&expected));
-        assert_eq!(told(&[member("a", said(true, "Status"), None)], &[down()]), [expected]);
+        assert_eq!(told(&[member("a", Some(said(true, "Status")), None)], &[down()]), [expected]);
         // Another reason for the same verdict is no news.
-        assert_eq!(told(&[member("a", said(false, "Timeout"), None)], &[down()]), []);
-        let reports = |reason: &str| member("a", None, said(false, reason));
+        assert_eq!(told(&[member("a", Some(said(false, "Timeout")), None)], &[down()]), []);
+        let reports = |reason: &str| member("a", None, Some(said(false, reason)));
         assert_eq!(told(&[], &[reports("ReportedUnhealthy")]), []);
         let silence = ("silence", "unhealthy", EXPIRED.to_owned());
         assert_eq!(told(&[reports("ReportedUnhealthy")], &[reports(EXPIRED)]), [silence]);
