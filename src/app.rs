@@ -1,8 +1,10 @@
 //! The composition root: clients, caches, controllers under the lease, and an orderly end.
 
+mod history;
+mod leader;
 mod wakes;
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -13,8 +15,9 @@ use k8s_controller::LeaderElection;
 use k8s_openapi::api::core::v1::Namespace;
 use kube::{Api, Client, ResourceExt};
 use prometheus_client::registry::Registry as MetricsRegistry;
-use tokio::sync::watch;
+use tokio::sync::{mpsc, watch};
 
+use self::leader::OwnPod;
 use self::wakes::{Caches, Wakes};
 use crate::api;
 use crate::api::names::ClusterId;
@@ -25,17 +28,26 @@ use crate::controllers::node::{NodeDeps, NodeReconciler};
 use crate::controllers::orphans::{Reports, Sweep, SweepDeps};
 use crate::controllers::provider::{Brakes, ProviderDeps, ProviderReconciler};
 use crate::controllers::registry::Registry;
+use crate::controllers::server_group::api::{ApiGroups, ApiGroupsDeps};
+use crate::controllers::server_group::members::Members;
+use crate::controllers::server_group::reach::Reach;
+use crate::controllers::server_group::{ServerGroupDeps, ServerGroupReconciler, node_health};
 use crate::controllers::zone::{ZoneDeps, ZoneReconciler};
+use crate::gateway::ports::Ports;
+use crate::gateway::{KubeReviews, SecretUsers};
 use crate::health::Health;
 use crate::metrics::Metrics;
 use crate::outside::budget::Budgets;
 use crate::runtime::claims::Claims;
 use crate::runtime::driver::{self, Parts};
 use crate::runtime::events::Events;
-use crate::telemetry;
+use crate::store::Store;
+use crate::{gateway, probe, telemetry};
 
 /// How long writes in hand may take after the process was told to stop.
 const GRACE: Duration = Duration::from_secs(20);
+/// How many changed verdicts may wait to be written before the prober waits.
+const TRANSITIONS: usize = 16 * 1024;
 /// Name of the lease.
 const LEASE: &str = "roadstead";
 
@@ -70,7 +82,20 @@ async fn operate(settings: Settings) -> anyhow::Result<()> {
     }
     tracing::info!(version = env!("CARGO_PKG_VERSION"), cluster = cluster.as_str(), "roadstead");
 
+    let probe_ca = match &settings.probe_ca_file {
+        Some(file) => Some(std::fs::read(file).with_context(|| format!("--probe-ca-file {}", file.display()))?),
+        None => None,
+    };
+
     let shutdown = stop_signal();
+    let (ports, leads) = watch::channel(None);
+    let serving = match settings.gateway.settings() {
+        Some(gateway) => Some(gateway::serve(gateway, leads, shutdown.clone()).await?),
+        None => None,
+    };
+    let pod =
+        OwnPod::new(&client, &settings.namespace, settings.gateway.pod_name.clone().filter(|_| serving.is_some()));
+    pod.unlabel().await;
     let leading = Arc::new(AtomicBool::new(false));
     let lease = LeaderElection::new(client.clone(), &settings.namespace, LEASE, &settings.identity);
     health.set_ready(true);
@@ -78,7 +103,7 @@ async fn operate(settings: Settings) -> anyhow::Result<()> {
         let (leading, shutdown) = (leading.clone(), shutdown.clone());
         async move {
             leading.store(true, Ordering::Release);
-            Box::pin(lead(settings, client, cluster, metrics, shutdown)).await;
+            Box::pin(lead(Start { settings, client, cluster, metrics, probe_ca, pod, ports }, shutdown)).await
         }
     };
     let idle = async {
@@ -90,11 +115,27 @@ async fn operate(settings: Settings) -> anyhow::Result<()> {
     };
     tokio::select! {
         ended = lease.with_lease(work) => match ended {
-            Some(()) => Ok(()),
+            Some(result) => result?,
             None => anyhow::bail!("lost the lease: ending, so that nothing outlives it"),
         },
-        () = idle => Ok(()),
+        () = idle => {}
     }
+    if let Some(serving) = serving {
+        serving.ended().await;
+    }
+    Ok(())
+}
+
+/// What a process brings along when it begins to lead.
+struct Start {
+    settings: Settings,
+    client: Client,
+    cluster: ClusterId,
+    metrics: Metrics,
+    probe_ca: Option<Vec<u8>>,
+    pod: OwnPod,
+    /// Where the gateway gets what it serves from: only who leads has it.
+    ports: watch::Sender<Option<Ports>>,
 }
 
 /// The first 8 hex digits of the kube-system namespace's UID: as lasting as the cluster.
@@ -107,14 +148,12 @@ async fn cluster_id(client: &Client) -> anyhow::Result<ClusterId> {
 }
 
 /// Everything that only the holder of the lease may do.
+///
+/// # Errors
+/// When it cannot begin.
 #[expect(clippy::too_many_lines, reason = "one list of what is wired to what")]
-async fn lead(
-    settings: Settings,
-    client: Client,
-    cluster: ClusterId,
-    metrics: Metrics,
-    shutdown: watch::Receiver<bool>,
-) {
+async fn lead(start: Start, shutdown: watch::Receiver<bool>) -> anyhow::Result<()> {
+    let Start { settings, client, cluster, metrics, probe_ca, pod, ports } = start;
     let (wakes, streams) = Wakes::new();
     let caches = Caches::start(&client, &wakes);
     caches.filled().await;
@@ -142,6 +181,7 @@ async fn lead(
         claims: claims.clone(),
         nodes: caches.nodes.clone(),
         environments: caches.environments.clone(),
+        groups: caches.groups.clone(),
         registry: registry.clone(),
         orphans: reports.clone(),
         metrics: metrics.clone(),
@@ -183,8 +223,49 @@ async fn lead(
         ttl_cap: settings.ttl_wait_cap,
         read_only: settings.read_only,
     });
+    let (transitions, changes) = mpsc::channel(TRANSITIONS);
+    let reach = Reach { client: client.clone(), registry: registry.clone(), zones: caches.zones.clone() };
+    let engine = probe::Engine::start(
+        probe::Settings {
+            allow_cidrs: settings.probe_allow_cidr.clone(),
+            extra_ca: probe_ca,
+            concurrency: probe::CONCURRENCY,
+            self_check: Arc::new(reach),
+            meter: Arc::new(metrics.clone()),
+        },
+        transitions,
+    )
+    .context("--probe-ca-file")?;
+    wakes.follow_isolation(engine.isolated(), caches.groups.clone());
+    let limits = settings.gateway.history_limits();
+    let open = |file: &PathBuf| Store::open(file, limits).with_context(|| format!("--history-file {}", file.display()));
+    let history = settings.gateway.history_file.as_ref().map(open).transpose()?;
+    let members = Members::new(client.clone(), engine.clone(), caches.groups.clone(), metrics.clone(), history.clone());
+    let api_groups = ApiGroups::new(ApiGroupsDeps {
+        client: client.clone(),
+        namespace: settings.gateway.gateway_namespace.clone(),
+        zone: settings.gateway.gateway_zone.clone(),
+        groups: caches.groups.clone(),
+        nodes: caches.nodes.clone(),
+        zones: caches.zones.clone(),
+        namespaces: caches.namespaces.clone(),
+        claims: caches.claims.clone(),
+        members: members.clone(),
+    });
+    let groups = ServerGroupReconciler::new(ServerGroupDeps {
+        cluster: cluster.clone(),
+        registry: registry.clone(),
+        zones: caches.zones.clone(),
+        nodes: caches.nodes.clone(),
+        namespaces: caches.namespaces.clone(),
+        claims: claims.clone(),
+        events: events.clone(),
+        members: members.clone(),
+        isolated: engine.isolated(),
+        resync: settings.resync,
+    });
     let environments = EnvironmentReconciler::new(EnvironmentDeps {
-        client,
+        client: client.clone(),
         nodes: caches.nodes.clone(),
         claims: claims.clone(),
         zones: caches.zones.clone(),
@@ -197,8 +278,9 @@ async fn lead(
         providers: caches.providers.clone(),
         nodes: caches.nodes.clone(),
         environments: caches.environments.clone(),
+        groups: caches.groups.clone(),
         claims: claims.clone(),
-        events,
+        events: events.clone(),
         metrics: metrics.clone(),
         interval: settings.orphan_interval,
         reports,
@@ -209,14 +291,36 @@ async fn lead(
     });
 
     let end = || stopped(shutdown.clone());
+    ports.send_replace(Some(Ports {
+        groups: Arc::new(api_groups),
+        users: Arc::new(SecretUsers::new(client.clone(), &settings.namespace)),
+        reviews: Arc::new(KubeReviews::new(client.clone())),
+        history: history.clone(),
+    }));
+    let chronicle = async {
+        if let Some(history) = history {
+            history::watch(history, metrics.clone(), events, settings.namespace.clone(), end()).await;
+        }
+    };
+    let closing = async {
+        end().await;
+        // What is not written any more is not promised any more.
+        ports.send_replace(None);
+    };
     let work = async {
         tokio::join!(
+            closing,
             driver::run(Arc::new(zones), parts.clone(), streams.zones, end()),
             driver::run(Arc::new(providers), parts.clone(), streams.providers, end()),
             driver::run(Arc::new(nodes), parts.clone(), streams.nodes, end()),
             driver::run(Arc::new(environments), parts.clone(), streams.environments, end()),
+            driver::run(Arc::new(groups), parts.clone(), streams.groups, end()),
+            members.run(changes, end()),
+            node_health::keep(client, caches.nodes.clone(), caches.groups.clone(), streams.healths, end()),
             sweep.run(end()),
-            wakes::keep_books(caches, claims, metrics, settings.resync, end()),
+            pod.lead(end()),
+            chronicle,
+            wakes::keep_books(caches, claims, metrics.clone(), settings.resync, end()),
         );
         for writer in registry.writers() {
             writer.stop().await;
@@ -230,6 +334,7 @@ async fn lead(
         () = work => tracing::info!("stopped"),
         () = late => tracing::warn!("stopped with work in hand; the next leader takes it up"),
     }
+    Ok(())
 }
 
 /// Turns true on SIGTERM or Ctrl-C.

@@ -1,12 +1,15 @@
 //! Arguments and environment, and the validated settings they become.
 
 use std::net::{IpAddr, SocketAddr};
+use std::num::NonZeroU32;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use clap::{Args, Parser, Subcommand};
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use ipnet::IpNet;
 
 use crate::api::names::ClusterId;
+use crate::{gateway, store};
 
 /// Turns Kubernetes objects into VMs and names, and back into nothing when they are deleted.
 #[derive(Debug, Parser)]
@@ -77,9 +80,110 @@ pub struct Settings {
     /// Freeze: look and report, but write nothing outside.
     #[arg(long, env = "ROADSTEAD_READ_ONLY")]
     pub read_only: bool,
+    /// Ranges that may be probed although they are private, loopback or link-local, e.g. `10.0.0.0/8`: comma separated,
+    /// or given more than once. Whoever may write a ServerGroup can have them asked.
+    #[arg(long, env = "ROADSTEAD_PROBE_ALLOW_CIDR", value_delimiter = ',', value_name = "CIDR")]
+    pub probe_allow_cidr: Vec<IpNet>,
+    /// A file of PEM certificates that probes trust besides the public authorities.
+    #[arg(long, env = "ROADSTEAD_PROBE_CA_FILE", value_name = "FILE")]
+    pub probe_ca_file: Option<PathBuf>,
     /// How many objects of a kind are reconciled at once.
     #[arg(long, env = "ROADSTEAD_CONCURRENCY", default_value_t = 64, value_parser = clap::value_parser!(u16).range(1..))]
     pub concurrency: u16,
+    /// The REST API and its history.
+    #[command(flatten)]
+    pub gateway: Gateway,
+}
+
+/// Settings of the REST API.
+#[derive(Debug, Clone, Args)]
+pub struct Gateway {
+    /// Where the REST API is served; it is off without this.
+    #[arg(long, env = "ROADSTEAD_GATEWAY_ADDR")]
+    pub gateway_addr: Option<SocketAddr>,
+    /// Certificate chain (PEM) of the REST API; plain HTTP without it. Read again when it changes.
+    #[arg(long, env = "ROADSTEAD_GATEWAY_TLS_CERT", requires = "gateway_tls_key")]
+    pub gateway_tls_cert: Option<PathBuf>,
+    /// Key (PEM) of that certificate.
+    #[arg(long, env = "ROADSTEAD_GATEWAY_TLS_KEY", requires = "gateway_tls_cert")]
+    pub gateway_tls_key: Option<PathBuf>,
+    /// The namespace of the `ServerGroup`s made over the REST API.
+    #[arg(long, env = "ROADSTEAD_GATEWAY_NAMESPACE", default_value = "roadstead-groups")]
+    pub gateway_namespace: String,
+    /// The Zone of the `ServerGroup`s made over the REST API; none can be made without it.
+    #[arg(long, env = "ROADSTEAD_GATEWAY_ZONE")]
+    pub gateway_zone: Option<String>,
+    /// Proxies whose `X-Forwarded-For` is believed, CIDRs, comma separated. Without them a proxy is one client.
+    #[arg(long, env = "ROADSTEAD_GATEWAY_TRUSTED_PROXIES", value_delimiter = ',')]
+    pub gateway_trusted_proxies: Vec<IpNet>,
+    /// Requests a second of one client address; twice as many at once.
+    #[arg(long, env = "ROADSTEAD_GATEWAY_RATE_PER_ADDRESS", default_value = "100")]
+    pub gateway_rate_per_address: NonZeroU32,
+    /// Requests a second with one API key or Kubernetes account; twice as many at once.
+    #[arg(long, env = "ROADSTEAD_GATEWAY_RATE_PER_KEY", default_value = "1000")]
+    pub gateway_rate_per_key: NonZeroU32,
+    /// Who may sign up to the REST API.
+    #[arg(long, env = "ROADSTEAD_SIGNUP", value_enum, default_value = "token")]
+    pub signup: Signup,
+    /// File with the token that signing up needs, with `--signup=token`. Read anew at every sign-up.
+    #[arg(long, env = "ROADSTEAD_SIGNUP_TOKEN_FILE")]
+    pub signup_token_file: Option<PathBuf>,
+    /// Sign-ups a minute of one client address.
+    #[arg(long, env = "ROADSTEAD_SIGNUP_RATE", default_value = "10")]
+    pub signup_rate: NonZeroU32,
+    /// The pod this process runs in, which is labelled `roadstead.dev/leader=true` while it leads; outside a cluster there
+    /// is none.
+    #[arg(long, env = "POD_NAME", hide = true)]
+    pub pod_name: Option<String>,
+    /// Database file of the history; no history is kept without it.
+    #[arg(long, env = "ROADSTEAD_HISTORY_FILE")]
+    pub history_file: Option<PathBuf>,
+    /// How old the history gets, e.g. `168h`.
+    #[arg(long, env = "ROADSTEAD_HISTORY_AGE", default_value = "168h", value_parser = duration)]
+    pub history_age: Duration,
+    /// How large its file gets, e.g. `256Mi`. The log beside it takes up to 16 MiB more.
+    #[arg(long, env = "ROADSTEAD_HISTORY_SIZE", default_value = "256Mi", value_parser = size)]
+    pub history_size: u64,
+}
+
+/// Who may sign up.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Signup {
+    /// Who sends the administrator's token.
+    Token,
+    /// Anybody.
+    Open,
+    /// Nobody.
+    Closed,
+}
+
+impl Gateway {
+    /// The settings of the REST API, if it is to be served.
+    #[must_use]
+    pub fn settings(&self) -> Option<gateway::Settings> {
+        let files = self.gateway_tls_cert.clone().zip(self.gateway_tls_key.clone());
+        Some(gateway::Settings {
+            address: self.gateway_addr?,
+            tls: files.map(|(certificate, key)| gateway::TlsFiles { certificate, key }),
+            signup: match self.signup {
+                Signup::Token => gateway::Signup::Token(self.signup_token_file.clone()),
+                Signup::Open => gateway::Signup::Open,
+                Signup::Closed => gateway::Signup::Closed,
+            },
+            rates: gateway::Rates {
+                per_address: self.gateway_rate_per_address,
+                per_key: self.gateway_rate_per_key,
+                signups: self.signup_rate,
+            },
+            trusted_proxies: self.gateway_trusted_proxies.clone(),
+        })
+    }
+
+    /// How much history is kept.
+    #[must_use]
+    pub fn history_limits(&self) -> store::Limits {
+        store::Limits { age: self.history_age, bytes: self.history_size }
+    }
 }
 
 /// The pod's name, or something that no other process has.
@@ -107,9 +211,47 @@ pub fn duration(text: &str) -> Result<Duration, String> {
     Duration::try_from(span).map_err(|_| bad())
 }
 
+/// A size in Ki, Mi or Gi, at least 1 MiB, e.g. `256Mi`.
+///
+/// # Errors
+/// A sentence saying what would be right.
+pub fn size(text: &str) -> Result<u64, String> {
+    let units = [("Ki", 10), ("Mi", 20), ("Gi", 30)];
+    let parsed = units.into_iter().find_map(|(unit, shift)| {
+        let number: u64 = text.strip_suffix(unit)?.parse().ok()?;
+        number.checked_mul(1 << shift)
+    });
+    let parsed = parsed.filter(|bytes| *bytes >= 1 << 20);
+    parsed.ok_or_else(|| format!("`{text}` is not a size: write at least `1Mi`, in Ki, Mi or Gi, e.g. `256Mi`"))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn sizes_are_in_binary_units_and_not_too_small_to_hold_anything() {
+        assert_eq!(size("1Mi"), Ok(1 << 20));
+        assert_eq!(size("2Gi"), Ok(2 << 30));
+        for bad in ["", "1", "1M", "1Ki", "0Mi", "-1Mi", "99999999999Gi", "Mi"] {
+            assert!(size(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn the_rest_api_is_off_without_an_address_and_its_certificate_needs_its_key() {
+        let parse = |arguments: &[&str]| {
+            let cli = Cli::try_parse_from(["roadstead", "run"].iter().chain(arguments));
+            cli.map(|cli| match cli.command {
+                Command::Run(settings) => settings.gateway.settings(),
+                _ => None,
+            })
+        };
+        assert_eq!(parse(&[]).unwrap(), None);
+        let on = parse(&["--gateway-addr", "127.0.0.1:0", "--signup-token-file", "/token"]).unwrap().unwrap();
+        assert_eq!((on.signup, on.tls), (gateway::Signup::Token(Some("/token".into())), None));
+        assert!(parse(&["--gateway-addr", "127.0.0.1:0", "--gateway-tls-cert", "/cert"]).is_err());
+    }
 
     #[test]
     fn durations_are_hours_minutes_and_seconds() {

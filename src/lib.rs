@@ -4,13 +4,15 @@
 //! (pure: every decision, back-off included), **apply** (one external call), **report** (one status write, or none).
 //! [`runtime`] drives them and owns the finalizers; [`app`] wires everything under one lease.
 //!
-//! Dependencies point one way: `main -> app -> controllers -> {dns, cloud} -> outside -> plain types`. Nothing below the
-//! controllers knows of Kubernetes:
+//! Dependencies point one way: `main -> app -> controllers -> {dns, cloud, probe} -> outside -> plain types`. Nothing
+//! below the controllers knows of Kubernetes:
 //!
 //! * [`api`]: the kinds, and validated names and ownership marks;
 //! * [`controllers`]: one folder a kind; a reader learns the product from the `plan` modules;
 //! * [`dns`]: one writer a zone, the Cloudflare client, and asking name servers;
 //! * [`cloud`]: providers of VMs, their one snapshot, the deletion brake, orphans;
+//! * [`probe`]: health probes, from declared targets to verdicts;
+//! * [`gateway`]: the REST API with its keys, over ports that [`app`] fills; [`store`]: the history, on disk;
 //! * [`outside`]: the outcomes of an external call, and request budgets;
 //! * [`runtime`]: driver, error classes, status writer, claims, caches, events;
 //! * [`cli`], [`health`], [`metrics`], [`telemetry`]: settings in, observations out.
@@ -21,8 +23,11 @@ pub mod cli;
 pub mod cloud;
 pub mod controllers;
 pub mod dns;
+pub mod gateway;
 pub mod health;
 pub mod metrics;
 pub mod outside;
+pub mod probe;
 pub mod runtime;
+pub mod store;
 pub mod telemetry;

@@ -11,6 +11,8 @@ use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
 use prometheus_client::registry::{Registry, Unit};
 
+use crate::probe::{Meter, Probed};
+
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct CallLabels {
     api: &'static str,
@@ -47,6 +49,17 @@ struct PhaseLabels {
     phase: &'static str,
 }
 
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct ProbeLabels {
+    check: &'static str,
+    result: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct HealthLabels {
+    health: &'static str,
+}
+
 type HistogramFamily<L> = Family<L, Histogram, fn() -> Histogram>;
 
 /// All series. Cheap to clone: clones share their values.
@@ -61,6 +74,14 @@ pub struct Metrics {
     dns_queue: Gauge,
     orphans: Family<KindLabels, Gauge>,
     objects: Family<PhaseLabels, Gauge>,
+    probes: HistogramFamily<ProbeLabels>,
+    probe_lateness: Histogram,
+    probe_targets: Gauge,
+    probe_isolated: Gauge,
+    group_members: Family<HealthLabels, Gauge>,
+    group_member_transitions: Family<HealthLabels, Counter>,
+    history_broken: Gauge,
+    history_dropped: Gauge,
 }
 
 /// From 1 ms to about 65 s, doubling: a loopback read and a call that waits for its time-out both have a bucket.
@@ -81,6 +102,14 @@ impl Metrics {
             dns_queue: Gauge::default(),
             orphans: Family::default(),
             objects: Family::default(),
+            probes: Family::new_with_constructor(seconds as fn() -> Histogram),
+            probe_lateness: seconds(),
+            probe_targets: Gauge::default(),
+            probe_isolated: Gauge::default(),
+            group_members: Family::default(),
+            group_member_transitions: Family::default(),
+            history_broken: Gauge::default(),
+            history_dropped: Gauge::default(),
         };
         let registry = registry.sub_registry_with_prefix("roadstead");
         let s = || Unit::Seconds;
@@ -116,6 +145,35 @@ impl Metrics {
         registry.register("dns_queue", "Owners whose records wait for the next batch", metrics.dns_queue.clone());
         registry.register("orphans", "Things outside with our mark and no live owner", metrics.orphans.clone());
         registry.register("objects", "Objects by kind and phase", metrics.objects.clone());
+        registry.register_with_unit("probe", "Probes by check and result", s(), metrics.probes.clone());
+        registry.register_with_unit(
+            "probe_lateness",
+            "How long after they were due probes began",
+            s(),
+            metrics.probe_lateness.clone(),
+        );
+        registry.register("probe_targets", "Targets that are probed", metrics.probe_targets.clone());
+        registry.register(
+            "probe_isolated",
+            "1 while our own network is down and verdicts are frozen",
+            metrics.probe_isolated.clone(),
+        );
+        registry.register("group_members", "Servers of all groups by health", metrics.group_members.clone());
+        registry.register(
+            "group_member_transitions",
+            "Changes of a server's health, by what it became",
+            metrics.group_member_transitions.clone(),
+        );
+        registry.register(
+            "history_broken",
+            "1 while the history's disk is full or does not work",
+            metrics.history_broken.clone(),
+        );
+        registry.register(
+            "history_dropped",
+            "Entries of the history that were lost to that since the process began to lead",
+            metrics.history_dropped.clone(),
+        );
         metrics
     }
 
@@ -165,5 +223,37 @@ impl Metrics {
     /// How many objects of `kind` are in `phase`.
     pub fn objects(&self, kind: &'static str, phase: &'static str, count: usize) {
         self.objects.get_or_create(&PhaseLabels { kind, phase }).set(i64::try_from(count).unwrap_or(i64::MAX));
+    }
+
+    /// How many servers of all groups have this `health` (`healthy`, `unhealthy`, `pending`).
+    pub fn group_members(&self, health: &'static str, count: usize) {
+        self.group_members.get_or_create(&HealthLabels { health }).set(i64::try_from(count).unwrap_or(i64::MAX));
+    }
+
+    /// So many servers changed to this `health`.
+    pub fn group_member_transitions(&self, health: &'static str, count: u64) {
+        self.group_member_transitions.get_or_create(&HealthLabels { health }).inc_by(count);
+    }
+
+    /// Whether the history's disk is full or does not work, and how many entries were lost to that.
+    pub fn history(&self, broken: bool, dropped: u64) {
+        self.history_broken.set(i64::from(broken));
+        self.history_dropped.set(i64::try_from(dropped).unwrap_or(i64::MAX));
+    }
+}
+
+impl Meter for Metrics {
+    fn probed(&self, probed: &Probed) {
+        let labels = ProbeLabels { check: probed.check, result: probed.result };
+        self.probes.get_or_create(&labels).observe(probed.took.as_secs_f64());
+        self.probe_lateness.observe(probed.late.as_secs_f64());
+    }
+
+    fn targets(&self, count: usize) {
+        self.probe_targets.set(i64::try_from(count).unwrap_or(i64::MAX));
+    }
+
+    fn isolated(&self, isolated: bool) {
+        self.probe_isolated.set(i64::from(isolated));
     }
 }

@@ -8,8 +8,10 @@ use std::process::Command;
 use std::time::Duration;
 
 use clap::{CommandFactory, Parser};
-use roadstead::cli::{Cli, Settings};
+use roadstead::cli::{Cli, Gateway, Settings};
+use roadstead::gateway::{Rates, Signup};
 use roadstead::metrics::Metrics;
+use roadstead::store::Limits;
 use serde_json::{Value, json};
 use support::ControlPlane;
 
@@ -92,9 +94,15 @@ fn values_that_make_no_sense_are_refused_by_name() {
         ("settings.concurrency=0", "/settings/concurrency"),
         ("settings.resolvers={dns.example.com}", "/settings/resolvers/0"),
         ("settings.cloudflareApi=api.cloudflare.com", "/settings/cloudflareApi"),
+        ("settings.probeAllowCidrs={10.0.0.1}", "/settings/probeAllowCidrs/0"),
         ("settings.readOnly=maybe", "/settings/readOnly"),
         ("image.pullPolicy=Sometimes", "/image/pullPolicy"),
         ("image.digest=latest", "/image/digest"),
+        ("gateway.signup.mode=everybody", "/gateway/signup/mode"),
+        ("gateway.namespace=My_Groups", "/gateway/namespace"),
+        ("gateway.history.size=256M", "/gateway/history/size"),
+        ("gateway.trustedProxies={10.0.0.1}", "/gateway/trustedProxies/0"),
+        ("gateway.enabled=true", "gateway.signup.tokenSecret is needed"),
         ("terminationGracePeriodSeconds=5", "/terminationGracePeriodSeconds"),
         ("podDisruptionBudget.enabled=true", "needs replicas of 2 or more"),
         ("serviceAccount.create=false", "serviceAccount.name is needed"),
@@ -137,6 +145,7 @@ fn every_setting_reaches_the_operator_as_the_argument_it_stands_for() {
         "settings.settleTime=13s",
         "settings.concurrency=17",
         "settings.readOnly=true",
+        "settings.probeAllowCidrs={10.0.0.0/8,192.168.0.0/16}",
         "settings.cloudflareApi=http://127.0.0.1:1/client/v4",
         "settings.digitaloceanApi=http://127.0.0.1:2",
         "settings.log=debug",
@@ -152,10 +161,71 @@ fn every_setting_reaches_the_operator_as_the_argument_it_stands_for() {
     assert_eq!(settings.settle_time, Duration::from_secs(13));
     assert_eq!(settings.concurrency, 17);
     assert!(settings.read_only);
+    assert_eq!(settings.probe_allow_cidr, ["10.0.0.0/8".parse().unwrap(), "192.168.0.0/16".parse().unwrap()]);
     assert_eq!(settings.cloudflare_api, "http://127.0.0.1:1/client/v4");
     assert_eq!(settings.digitalocean_api, "http://127.0.0.1:2");
     assert_eq!(settings.ttl_wait_cap, Some(Duration::from_secs(19)));
     assert_eq!(environment(container)["RUST_LOG"], "debug");
+}
+
+#[test]
+fn every_setting_of_the_gateway_reaches_the_operator_and_mounts_what_it_names() {
+    let objects = rendered(&[
+        "gateway.enabled=true",
+        "gateway.namespace=groups",
+        "gateway.zone=example-com",
+        "gateway.signup.tokenSecret=signup",
+        "gateway.signup.rate=3",
+        "gateway.tlsSecret=certificate",
+        "gateway.ratePerAddress=11",
+        "gateway.ratePerKey=12",
+        "gateway.trustedProxies={10.0.0.0/8,fd00::/8}",
+        "gateway.history.existingClaim=disk",
+        "gateway.history.age=24h",
+        "gateway.history.size=1Gi",
+        "gateway.service.port=443",
+    ])
+    .unwrap();
+    let container = container(&objects);
+    let gateway = parsed(container).gateway;
+    let settings = gateway.settings().unwrap();
+    assert_eq!(settings.address.port(), 8081);
+    assert_eq!(settings.rates, Rates { per_address: at_most(11), per_key: at_most(12), signups: at_most(3) });
+    assert_eq!(settings.trusted_proxies, ["10.0.0.0/8".parse().unwrap(), "fd00::/8".parse().unwrap()]);
+    assert_eq!((gateway.gateway_namespace.as_str(), gateway.gateway_zone.as_deref()), ("groups", Some("example-com")));
+    assert_eq!(gateway.history_limits(), Limits { age: Duration::from_hours(24), bytes: 1 << 30 });
+    let mounted = |path: &std::path::Path| {
+        let mounts = container["volumeMounts"].as_array().unwrap().iter();
+        let mount = mounts.clone().find(|mount| path.starts_with(mount["mountPath"].as_str().unwrap())).unwrap();
+        let volumes = find(&objects, "Deployment")["spec"]["template"]["spec"]["volumes"].as_array().unwrap();
+        volumes.iter().find(|volume| volume["name"] == mount["name"]).unwrap().clone()
+    };
+    let tls = settings.tls.unwrap();
+    for (file, name) in [(&tls.certificate, "tls.crt"), (&tls.key, "tls.key")] {
+        assert!(file.ends_with(name));
+        assert_eq!(mounted(file)["secret"]["secretName"], "certificate");
+    }
+    let Signup::Token(Some(token)) = settings.signup else { panic!("{:?}", settings.signup) };
+    assert_eq!(mounted(&token)["secret"]["secretName"], "signup");
+    let history = gateway.history_file.unwrap();
+    assert_eq!(mounted(&history)["persistentVolumeClaim"]["claimName"], "disk");
+    let named = |name: &str| objects.iter().find(|o| o["kind"] == "Service" && o["metadata"]["name"] == name).unwrap();
+    let service = &named("roadstead-gateway")["spec"];
+    assert_eq!(service["selector"]["roadstead.dev/leader"], "true");
+    assert_eq!(service["ports"][0], json!({"name": "https", "port": 443, "targetPort": "gateway"}));
+    let pod = container["env"].as_array().unwrap().iter().find(|var| var["name"] == "POD_NAME").unwrap();
+    assert_eq!(pod["valueFrom"]["fieldRef"]["fieldPath"], "metadata.name");
+
+    // Values that are not named are the operator's own.
+    let plain = rendered(&["gateway.enabled=true", "gateway.signup.mode=open"]).unwrap();
+    let (chart, own) = (parsed(self::container(&plain)).gateway, parsed(&json!({"args": ["run"], "env": []})).gateway);
+    let (chart, own) =
+        (chart.settings().unwrap(), Gateway { gateway_addr: chart.gateway_addr, ..own }.settings().unwrap());
+    assert_eq!((chart.rates, chart.trusted_proxies, chart.tls), (own.rates, own.trusted_proxies, own.tls));
+}
+
+fn at_most(rate: u32) -> std::num::NonZeroU32 {
+    rate.try_into().unwrap()
 }
 
 #[test]
@@ -211,8 +281,9 @@ fn optional_objects_appear_when_asked_for_and_only_then() {
         ("metrics.serviceMonitor.enabled=true", "ServiceMonitor"),
         ("metrics.prometheusRule.enabled=true", "PrometheusRule"),
         ("podDisruptionBudget.enabled=true", "PodDisruptionBudget"),
+        ("gateway.enabled=true", "Namespace"),
     ] {
-        let more = kinds(&[setting, "replicas=2"]);
+        let more = kinds(&[setting, "replicas=2", "gateway.signup.mode=closed"]);
         assert_eq!(more.difference(&plain).collect::<Vec<_>>(), [kind], "{setting}");
     }
     for (setting, kind) in [
@@ -307,6 +378,8 @@ async fn the_chart_installs_is_least_privileged_and_leaves_the_objects_when_it_g
 
     the_pod_is_admitted_where_only_restricted_pods_are(&kubectl);
     the_service_account_can_do_what_is_needed_and_no_more(&kubectl);
+    release("upgrade", &[&chart, "--set", "gateway.enabled=true,gateway.signup.mode=open"]);
+    the_gateway_adds_its_own_rights_and_no_more(&kubectl);
 
     let zone = json!({
         "apiVersion": "roadstead.dev/v1alpha1", "kind": "Zone", "metadata": {"name": "example-com"},
@@ -344,23 +417,52 @@ fn the_pod_is_admitted_where_only_restricted_pods_are(kubectl: &Kubectl) {
     assert!(refusal.contains("violates PodSecurity \"restricted:latest\""), "{refusal}");
 }
 
-fn the_service_account_can_do_what_is_needed_and_no_more(kubectl: &Kubectl) {
+/// Whether the operator may, in a namespace or in all.
+fn may(kubectl: &Kubectl, verb: &str, what: &str, namespace: &str) -> bool {
     let account = format!("--as=system:serviceaccount:{NAMESPACE}:roadstead");
-    let may = |verb: &str, what: &str, namespace: &str| {
-        let mut args = vec!["auth", "can-i", verb];
-        let (what, subresource) = what.split_once('#').unwrap_or((what, ""));
-        let subresource = format!("--subresource={subresource}");
-        args.extend([what, &subresource, &account]);
-        if namespace.is_empty() {
-            args.push("-A");
-        } else {
-            args.extend(["-n", namespace]);
-        }
-        // `no` is an exit status of 1, with nothing but warnings on the other stream.
-        kubectl.run(&args).is_ok_and(|answer| answer.trim() == "yes")
-    };
-    let own =
-        ["zones", "providers", "nodes", "environments", "hostnameclaims"].map(|kind| format!("{kind}.roadstead.dev"));
+    let mut args = vec!["auth", "can-i", verb];
+    let (what, subresource) = what.split_once('#').unwrap_or((what, ""));
+    let subresource = format!("--subresource={subresource}");
+    args.extend([what, &subresource, &account]);
+    if namespace.is_empty() {
+        args.push("-A");
+    } else {
+        args.extend(["-n", namespace]);
+    }
+    // `no` is an exit status of 1, with nothing but warnings on the other stream.
+    kubectl.run(&args).is_ok_and(|answer| answer.trim() == "yes")
+}
+
+fn the_gateway_adds_its_own_rights_and_no_more(kubectl: &Kubectl) {
+    for (verb, what, namespace) in [
+        ("create", "servergroups.roadstead.dev", "roadstead-groups"),
+        ("delete", "servergroups.roadstead.dev", "roadstead-groups"),
+        ("create", "tokenreviews.authentication.k8s.io", ""),
+        ("create", "subjectaccessreviews.authorization.k8s.io", ""),
+        ("create", "secrets", NAMESPACE),
+        ("patch", "secrets", NAMESPACE),
+        ("patch", "pods", NAMESPACE),
+    ] {
+        assert!(may(kubectl, verb, what, namespace), "may not {verb} {what}");
+    }
+    for (verb, what, namespace) in [
+        ("create", "servergroups.roadstead.dev", ""),
+        ("delete", "servergroups.roadstead.dev", "default"),
+        ("list", "secrets", NAMESPACE),
+        ("delete", "secrets", NAMESPACE),
+        ("create", "secrets", "roadstead-groups"),
+        ("get", "pods", NAMESPACE),
+        ("delete", "pods", NAMESPACE),
+        ("patch", "pods", "roadstead-groups"),
+    ] {
+        assert!(!may(kubectl, verb, what, namespace), "may {verb} {what} in `{namespace}`");
+    }
+}
+
+fn the_service_account_can_do_what_is_needed_and_no_more(kubectl: &Kubectl) {
+    let may = |verb: &str, what: &str, namespace: &str| may(kubectl, verb, what, namespace);
+    let own = ["zones", "providers", "nodes", "environments", "servergroups", "hostnameclaims"]
+        .map(|kind| format!("{kind}.roadstead.dev"));
     for kind in &own {
         for verb in ["get", "list", "watch", "patch"] {
             assert!(may(verb, kind, ""), "may not {verb} {kind}");
@@ -396,6 +498,8 @@ fn the_service_account_can_do_what_is_needed_and_no_more(kubectl: &Kubectl) {
         ("delete", "zones.roadstead.dev", ""),
         ("delete", "providers.roadstead.dev", ""),
         ("create", "environments.roadstead.dev", ""),
+        ("create", "servergroups.roadstead.dev", ""),
+        ("delete", "servergroups.roadstead.dev", ""),
         ("patch", "namespaces", ""),
         ("get", "configmaps", NAMESPACE),
         ("create", "pods", NAMESPACE),

@@ -12,6 +12,7 @@ use support::{Cluster, ControlPlane, Operator, OperatorOptions, SimAddresses, ev
 const ROOT: &str = env!("CARGO_MANIFEST_DIR");
 const NAMESPACE: &str = "roadstead-system";
 const NODE: &str = "roadstead.dev/v1alpha1/Node";
+const GROUP: &str = "roadstead.dev/v1alpha1/ServerGroup";
 const ENVIRONMENT: &str = "roadstead.dev/v1alpha1/Environment";
 const LONG: Duration = Duration::from_mins(2);
 
@@ -58,10 +59,11 @@ async fn the_examples_live_and_die_with_the_charts_rights_and_the_least_tokens()
 
     let examples = format!("{ROOT}/deploy/examples");
     cluster.apply_directory(Path::new(&examples)).await;
-    for (kind, name) in [(NODE, "rack-1"), (NODE, "web-1"), (ENVIRONMENT, "review-42")] {
+    for (kind, name) in [(NODE, "rack-1"), (NODE, "web-1"), (ENVIRONMENT, "review-42"), (GROUP, "web")] {
         cluster.wait_condition(kind, Some("shop"), name, "Ready", "True", LONG).await;
     }
-    assert_eq!(sim.cloudflare.records("example.com").len(), 3);
+    // Of three names and one list.
+    assert_eq!(sim.cloudflare.records("example.com").len(), 4);
     assert_eq!(sim.digitalocean.droplets().len(), 2);
     assert!(!cluster.events(NODE, Some("shop"), "web-1").await.is_empty(), "no event was written");
 
@@ -92,6 +94,7 @@ async fn the_examples_live_and_die_with_the_charts_rights_and_the_least_tokens()
 async fn delete_in_one_go(cluster: &Cluster, examples: &str) {
     cluster.kubectl(&["delete", "--wait=false", "-f", examples]).await.unwrap();
     for (kind, namespace, name) in [
+        (GROUP, Some("shop"), "web"),
         (NODE, Some("shop"), "rack-1"),
         (NODE, Some("shop"), "web-1"),
         (ENVIRONMENT, Some("shop"), "review-42"),

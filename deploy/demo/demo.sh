@@ -167,7 +167,7 @@ for file in "${examples[@]}"; do
 done
 
 kinds=()
-for kind in zones providers nodes environments; do
+for kind in zones providers nodes environments servergroups; do
   [[ -z $(kubectl get "$kind.roadstead.dev" -A -o name 2>/dev/null) ]] || kinds+=("$kind.roadstead.dev")
 done
 say "waiting for ${kinds[*]} to be Ready (20 s)"

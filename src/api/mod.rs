@@ -3,6 +3,7 @@
 //! Types accept what the schema admits (addresses, durations and times are strings), and what a newer one may admit
 //! (other words, other entries of a journal): nothing can be said about an object that does not decode. Plans parse them.
 
+pub mod address;
 #[cfg(test)]
 mod admitted_tests;
 pub mod claim;
@@ -12,10 +13,12 @@ pub mod environment;
 pub(crate) mod kstatus;
 pub mod names;
 pub mod node;
+pub mod probe;
 pub mod provider;
 pub mod refs;
 #[cfg(test)]
 pub(crate) mod schema;
+pub mod server_group;
 pub mod status;
 pub mod zone;
 
@@ -35,6 +38,7 @@ pub fn definitions() -> Vec<CustomResourceDefinition> {
         with_status_default(provider::Provider::crd(), &unseen),
         with_status_default(node::Node::crd(), &unseen),
         with_status_default(environment::Environment::crd(), &unseen),
+        with_status_default(server_group::ServerGroup::crd(), &unseen),
         with_status_default(claim::HostnameClaim::crd(), &held),
     ]
 }

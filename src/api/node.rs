@@ -94,7 +94,8 @@ pub struct NodeSpec {
     /// Whether Cloudflare proxies the name. Resolvers then see Cloudflare's addresses, and Cloudflare chooses the TTL.
     #[serde(default)]
     pub proxied: bool,
-    /// Path of the health check. Its result is shown and never decides whether the Node is Ready.
+    /// Path of the health check, at `https://<the Node's name>`. It is probed once a ServerGroup selects the Node; the
+    /// result is shown as the condition `Healthy` and never decides whether the Node is Ready.
     #[serde(default = "slash")]
     #[schemars(length(min = 1, max = 512))]
     #[x_kube(validation = ("self.startsWith('/')", "a path starts with `/`"))]

@@ -8,7 +8,7 @@ use futures::Stream;
 use futures::stream::{BoxStream, StreamExt};
 use k8s_openapi::api::core::v1::Namespace;
 use kube::{Api, Client, Resource, ResourceExt};
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 
 use crate::api::claim::HostnameClaim;
 use crate::api::condition;
@@ -16,9 +16,12 @@ use crate::api::environment::Environment;
 use crate::api::names::Fqdn;
 use crate::api::node::Node;
 use crate::api::provider::Provider;
+use crate::api::server_group::{MemberHealth, ServerGroup};
 use crate::api::zone::Zone;
 use crate::controllers::orphans::Kind;
-use crate::controllers::{environment, provider, zone};
+use crate::controllers::server_group::members::merge::label;
+use crate::controllers::server_group::node_health;
+use crate::controllers::{environment, provider, server_group, zone};
 use crate::metrics::Metrics;
 use crate::runtime::cache::{Cache, Key};
 use crate::runtime::claims::{Claims, Reservation};
@@ -30,6 +33,8 @@ pub struct Caches {
     pub nodes: Cache<Node>,
     /// All Environments.
     pub environments: Cache<Environment>,
+    /// All ServerGroups.
+    pub groups: Cache<ServerGroup>,
     /// All Zones.
     pub zones: Cache<Zone>,
     /// All Providers.
@@ -47,6 +52,8 @@ pub struct Wakes {
     providers: mpsc::UnboundedSender<Key>,
     nodes: mpsc::UnboundedSender<Key>,
     environments: mpsc::UnboundedSender<Key>,
+    groups: mpsc::UnboundedSender<Key>,
+    healths: mpsc::UnboundedSender<Key>,
 }
 
 /// Where they come out.
@@ -59,6 +66,10 @@ pub struct Streams {
     pub nodes: BoxStream<'static, Key>,
     /// For the Environment controller.
     pub environments: BoxStream<'static, Key>,
+    /// For the ServerGroup controller.
+    pub groups: BoxStream<'static, Key>,
+    /// Nodes whose condition `Healthy` is to be looked at, and where those are put in that have to be looked at again.
+    pub healths: (mpsc::UnboundedSender<Key>, mpsc::UnboundedReceiver<Key>),
 }
 
 fn channel() -> (mpsc::UnboundedSender<Key>, BoxStream<'static, Key>) {
@@ -82,10 +93,17 @@ impl Wakes {
     pub fn new() -> (Self, Streams) {
         let ((zones, z), (providers, p)) = (channel(), channel());
         let ((nodes, n), (environments, e)) = (channel(), channel());
-        (Self { zones, providers, nodes, environments }, Streams { zones: z, providers: p, nodes: n, environments: e })
+        let (groups, groups_out) = channel();
+        let (healths, healths_out) = mpsc::unbounded_channel();
+        let again = (healths.clone(), healths_out);
+        (
+            Self { zones, providers, nodes, environments, groups, healths },
+            Streams { zones: z, providers: p, nodes: n, environments: e, groups: groups_out, healths: again },
+        )
     }
 
-    /// The channel on which zone writers name whom they have news for: `Node/<namespace>/<name>` or `Zone/<name>`.
+    /// The channel on which zone writers name whom they have news for: `Node/<namespace>/<name>`,
+    /// `ServerGroup/<namespace>/<name>` or `Zone/<name>`.
     pub fn for_writers(&self) -> mpsc::UnboundedSender<String> {
         let (sender, mut receiver) = mpsc::unbounded_channel::<String>();
         let wakes = self.clone();
@@ -93,6 +111,7 @@ impl Wakes {
             while let Some(wake) = receiver.recv().await {
                 match wake.split('/').collect::<Vec<_>>()[..] {
                     ["Node", namespace, name] => put(&wakes.nodes, [Key::namespaced(namespace, name)]),
+                    ["ServerGroup", namespace, name] => put(&wakes.groups, [Key::namespaced(namespace, name)]),
                     ["Zone", name] => put(&wakes.zones, [Key::cluster(name)]),
                     _ => tracing::error!(wake, "a zone writer named nobody we know"),
                 }
@@ -116,10 +135,23 @@ impl Wakes {
         Box::new(move |name| put(&providers, [Key::cluster(name)]))
     }
 
+    /// Has every group looked at when the prober loses, or gets back, its network. Until the prober is gone.
+    pub fn follow_isolation(&self, mut isolated: watch::Receiver<bool>, groups: Cache<ServerGroup>) {
+        let to = self.groups.clone();
+        tokio::spawn(async move {
+            while isolated.changed().await.is_ok() {
+                put(&to, groups.all().iter().map(|group| Key::of(&**group)));
+            }
+        });
+    }
+
     /// What a Zone that has just connected calls with its name.
     pub fn users_of_zones(&self, caches: &Caches) -> Box<dyn Fn(&str) + Send + Sync> {
-        let (nodes, cache) = (self.nodes.clone(), caches.nodes.clone());
-        Box::new(move |name| put(&nodes, zone::nodes_of(name, &cache)))
+        let (wakes, nodes, groups) = (self.clone(), caches.nodes.clone(), caches.groups.clone());
+        Box::new(move |name| {
+            put(&wakes.nodes, zone::nodes_of(name, &nodes));
+            put(&wakes.groups, server_group::groups_of(name, &groups));
+        })
     }
 
     /// What a Provider that has just connected calls with its name.
@@ -133,8 +165,15 @@ impl Caches {
     /// Starts all watches.
     pub fn start(client: &Client, wakes: &Wakes) -> Self {
         let to = wakes.clone();
+        let groups = Cache::start(Api::all(client.clone()), move |group: &ServerGroup, before| {
+            put(&to.zones, server_group::zone_of(group, before));
+            put(&to.healths, node_health::of_group(group, before));
+        });
+        let (to, users) = (wakes.clone(), groups.clone());
         let nodes = Cache::start(Api::all(client.clone()), move |node: &Node, before| {
             put(&to.nodes, first_sight(node, before));
+            put(&to.groups, server_group::of_node(node, before, &users));
+            put(&to.healths, node_health::of_node(node, before));
             put(&to.environments, environment::wakes(node));
             put(&to.zones, zone::of_node(node, before));
             put(&to.providers, provider::of_node(node, before));
@@ -144,11 +183,12 @@ impl Caches {
             put(&to.zones, zone::of_environment(environment, before));
             put(&to.providers, provider::of_environment(environment, before));
         });
-        let (to, users) = (wakes.clone(), nodes.clone());
+        let (to, users, more) = (wakes.clone(), nodes.clone(), groups.clone());
         let zones = Cache::start(Api::all(client.clone()), move |zone: &Zone, before| {
             put(&to.zones, first_sight(zone, before));
             if zone::concerns_users(zone, before) {
                 put(&to.nodes, zone::nodes_of(&zone.name_any(), &users));
+                put(&to.groups, server_group::groups_of(&zone.name_any(), &more));
             }
         });
         let (to, users) = (wakes.clone(), nodes.clone());
@@ -157,23 +197,25 @@ impl Caches {
                 put(&to.nodes, provider::nodes_of(&provider.name_any(), &users));
             }
         });
-        let (to, users) = (wakes.clone(), nodes.clone());
+        let (to, users, more) = (wakes.clone(), nodes.clone(), groups.clone());
         let namespaces = Cache::start(Api::all(client.clone()), move |namespace: &Namespace, before| {
             // Its labels decide which Zones and Providers its objects may use.
             if before.is_some_and(|before| before.metadata.labels != namespace.metadata.labels) {
                 let inside = |node: &Node| node.namespace() == namespace.metadata.name;
                 put(&to.nodes, users.all().iter().filter(|node| inside(node)).map(|node| Key::of(&**node)));
+                put(&to.groups, server_group::inside(&namespace.name_any(), &more));
             }
         });
-        let (to, users, domains) = (wakes.clone(), nodes.clone(), zones.clone());
+        let (to, users, more, domains) = (wakes.clone(), nodes.clone(), groups.clone(), zones.clone());
         let claims = Cache::start(Api::all(client.clone()), move |claim: &HostnameClaim, before| {
             put(&to.zones, zone::of_claim(claim, &domains));
             // A claim that was just made or that only says more concerns nobody else.
             if before.is_some_and(|before| std::ptr::eq(before, claim) || before.spec != claim.spec) {
                 put(&to.nodes, waiting_for(claim, &users));
+                put(&to.groups, server_group::waiting_for(claim, &more));
             }
         });
-        Self { nodes, environments, zones, providers, namespaces, claims }
+        Self { nodes, environments, groups, zones, providers, namespaces, claims }
     }
 
     /// Waits until each has seen everything once.
@@ -181,6 +223,7 @@ impl Caches {
         tokio::join!(
             self.nodes.filled(),
             self.environments.filled(),
+            self.groups.filled(),
             self.zones.filled(),
             self.providers.filled(),
             self.namespaces.filled(),
@@ -237,9 +280,12 @@ fn count_phases(caches: &Caches, metrics: &Metrics) {
     let environments = caches.environments.all();
     let of_nodes = nodes.iter().map(|n| ("Node", n.status.as_ref().and_then(|s| s.phase.clone())));
     let of_environments = environments.iter().map(|e| ("Environment", e.status.as_ref().and_then(|s| s.phase.clone())));
+    let groups = caches.groups.all();
+    let of_groups = groups.iter().map(|g| ("ServerGroup", g.status.as_ref().and_then(|s| s.phase.clone())));
+    let kinds = ["Node", "Environment", "ServerGroup"];
     let mut counts: BTreeMap<_, usize> =
-        PHASES.iter().flat_map(|p| [(("Node", *p), 0), (("Environment", *p), 0)]).collect();
-    for (kind, phase) in of_nodes.chain(of_environments) {
+        PHASES.iter().flat_map(|phase| kinds.map(|kind| ((kind, *phase), 0))).collect();
+    for (kind, phase) in of_nodes.chain(of_environments).chain(of_groups) {
         let phase = phase.unwrap_or_else(|| "Provisioning".to_owned());
         if let Some(known) = PHASES.iter().find(|known| **known == phase) {
             *counts.entry((kind, known)).or_default() += 1;
@@ -247,6 +293,10 @@ fn count_phases(caches: &Caches, metrics: &Metrics) {
     }
     for ((kind, phase), count) in counts {
         metrics.objects(kind, phase, count);
+    }
+    let members = || groups.iter().filter_map(|g| g.status.as_ref()).flat_map(|s| &s.members);
+    for health in [MemberHealth::Healthy, MemberHealth::Unhealthy, MemberHealth::Pending] {
+        metrics.group_members(label(health), members().filter(|member| member.health == health).count());
     }
 }
 
@@ -256,8 +306,26 @@ async fn show_records(caches: &Caches, claims: &Claims) {
         let name = status.and_then(|s| Fqdn::parse(s.fqdn.as_deref()?).ok());
         let record = status.and_then(|s| s.record.as_ref());
         let (Some(name), Some(record)) = (name, record) else { continue };
-        if let Err(fault) = claims.set_record(&Reservation::of_name(&name), &record.content).await {
-            tracing::debug!(%fault, %name, "what is published is not shown in its claim yet");
+        show(claims, &name, &record.content).await;
+    }
+    for group in caches.groups.all() {
+        let status = group.status.clone().unwrap_or_default();
+        let list = status.txt.map(|txt| (txt.name, txt.content));
+        let addresses = status.a.map(|a| (a.hostname, a.addresses.join(",")));
+        for (name, record) in list.into_iter().chain(addresses) {
+            if let Ok(name) = Fqdn::parse(&name) {
+                show(claims, &name, &record).await;
+            }
         }
+    }
+}
+
+/// A claim's status has room for so much.
+const LONGEST_RECORD: usize = 512;
+
+async fn show(claims: &Claims, name: &Fqdn, record: &str) {
+    let record = &record[..record.floor_char_boundary(LONGEST_RECORD)];
+    if let Err(fault) = claims.set_record(&Reservation::of_name(name), record).await {
+        tracing::debug!(%fault, %name, "what is published is not shown in its claim yet");
     }
 }

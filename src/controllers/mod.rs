@@ -7,13 +7,35 @@ pub mod node;
 pub mod orphans;
 pub mod provider;
 pub mod registry;
+pub mod server_group;
 pub mod users;
 pub mod zone;
+
+use std::time::Duration;
 
 use k8s_openapi::api::core::v1::Namespace;
 use kube::core::{Selector, SelectorExt};
 
 use crate::api::refs::{AllowedNamespaces, NamespacesFrom};
+use crate::outside::OutsideError;
+use crate::runtime::driver::{Step, Wait};
+use crate::runtime::fault::Fault;
+
+/// The step that follows from an outside that gave no result, or that asks to wait: `Ready` keeps its value, since
+/// nothing is known.
+#[must_use]
+pub fn blocked<A, S>(api: &str, error: &OutsideError) -> Step<A, S> {
+    let wait = |reason, message, after| Step::Wait(Wait { reason, message, after, keep_ready: true });
+    match Fault::outside(api, error) {
+        Fault::RateLimited(after) => wait("RateLimited", format!("{api}: waiting for the rate limit"), after),
+        Fault::Waiting { reason, message, after } => wait(reason, message, after),
+        Fault::Terminal { reason, message } => Step::Stop { reason, message },
+        Fault::Transient { reason, message } => wait(reason, message, Duration::from_secs(15)),
+        Fault::Conflict | Fault::Gone => {
+            wait("Conflict", "the object changed meanwhile".to_owned(), Duration::from_millis(100))
+        }
+    }
+}
 
 /// Whether objects of `namespace` may use what `allowed` guards.
 #[must_use]

@@ -20,6 +20,7 @@ use crate::api::environment::Environment;
 use crate::api::names::{ClusterId, Mark};
 use crate::api::node::Node;
 use crate::api::provider::Provider;
+use crate::api::server_group::ServerGroup;
 use crate::api::zone::Zone;
 use crate::cloud::Source;
 use crate::cloud::orphans::{self, Live, Orphan, Reason};
@@ -80,6 +81,8 @@ pub struct SweepDeps {
     pub nodes: Cache<Node>,
     /// All Environments.
     pub environments: Cache<Environment>,
+    /// All ServerGroups.
+    pub groups: Cache<ServerGroup>,
     /// Claims.
     pub claims: Claims,
     /// Where the reconcilers read what was found.
@@ -218,6 +221,7 @@ impl Sweep {
         let key = Key { namespace: namespace.to_owned(), name: holder.name.clone() };
         match holder.kind.as_str() {
             "Node" => self.deps.nodes.exists(&key),
+            "ServerGroup" => self.deps.groups.exists(&key),
             "Environment" => self.deps.environments.exists(&key),
             "Zone" => self.deps.zones.exists(&key),
             // Another version's: not ours to judge.
@@ -228,11 +232,18 @@ impl Sweep {
     fn alive(&self) -> Live {
         let mut alive = alive(&self.deps.cluster, &self.deps.nodes.all(), &self.deps.environments.all());
         // Of one that cannot be read only its name is known: enough to leave alone what was made for it.
-        for (kind, unreadable) in
-            [("Node", self.deps.nodes.unreadable()), ("Environment", self.deps.environments.unreadable())]
-        {
+        for (kind, unreadable) in [
+            ("Node", self.deps.nodes.unreadable()),
+            ("Environment", self.deps.environments.unreadable()),
+            ("ServerGroup", self.deps.groups.unreadable()),
+        ] {
             let marks = unreadable.iter().filter_map(|metadata| mark_of(&self.deps.cluster, metadata, kind));
             alive.keys.extend(marks.map(|mark| mark.key));
+        }
+        let groups = self.deps.groups.all();
+        for mark in groups.iter().filter_map(|group| mark_of(&self.deps.cluster, &group.metadata, "ServerGroup")) {
+            alive.owners.entry(mark.owner).or_default();
+            alive.keys.insert(mark.key);
         }
         for zone in self.deps.registry.writers() {
             let records = zone.owned_records().map(|owned| owned.records).unwrap_or_default();

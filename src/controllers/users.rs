@@ -6,6 +6,7 @@ use super::access::CREDENTIAL_READY;
 use crate::api::condition::{READY, STALLED, get};
 use crate::api::environment::Environment;
 use crate::api::node::Node;
+use crate::api::server_group::ServerGroup;
 use crate::runtime::cache::Key;
 
 /// The objects that still name a Zone or Provider.
@@ -24,7 +25,17 @@ impl Users {
     ) -> Self {
         let nodes = nodes.into_iter().map(|node| ("Node", Key::of(node)));
         let environments = environments.into_iter().map(|environment| ("Environment", Key::of(environment)));
-        nodes.chain(environments).fold(Self::default(), |users, user| Self {
+        Self::default().with(nodes.chain(environments))
+    }
+
+    /// These, and those among `groups`.
+    #[must_use]
+    pub fn and<'a>(self, groups: impl IntoIterator<Item = &'a ServerGroup>) -> Self {
+        self.with(groups.into_iter().map(|group| ("ServerGroup", Key::of(group))))
+    }
+
+    fn with(self, more: impl Iterator<Item = (&'static str, Key)>) -> Self {
+        more.fold(self, |users, user| Self {
             count: users.count + 1,
             example: Some(users.example.map_or(user.clone(), |example| example.min(user))),
         })

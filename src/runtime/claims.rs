@@ -38,6 +38,12 @@ impl Reservation {
         Self { name: format!("rs--zone.{domain}"), fqdn: domain.to_owned() }
     }
 
+    /// A group's slug: one in the whole cluster.
+    #[must_use]
+    pub fn of_slug(slug: &str) -> Self {
+        Self { name: format!("rs--slug.{slug}"), fqdn: slug.to_owned() }
+    }
+
     /// A static host's address: it belongs to one Node. IPv6 is written with dashes.
     #[must_use]
     pub fn of_address(address: IpAddr) -> Self {

@@ -40,12 +40,17 @@ status!(crate::api::zone::ZoneStatus, |_: &mut Self| None);
 status!(crate::api::provider::ProviderStatus, |_: &mut Self| None);
 status!(crate::api::node::NodeStatus, |s| Some(journal_of_node(s)));
 status!(crate::api::environment::EnvironmentStatus, |s| Some(journal_of_environment(s)));
+status!(crate::api::server_group::ServerGroupStatus, |s| Some(journal_of_group(s)));
 
 fn journal_of_node(status: &mut crate::api::node::NodeStatus) -> &mut Option<Journal> {
     &mut status.journal
 }
 
 fn journal_of_environment(status: &mut crate::api::environment::EnvironmentStatus) -> &mut Option<Journal> {
+    &mut status.journal
+}
+
+fn journal_of_group(status: &mut crate::api::server_group::ServerGroupStatus) -> &mut Option<Journal> {
     &mut status.journal
 }
 

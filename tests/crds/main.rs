@@ -8,18 +8,20 @@ use kube::CustomResourceExt;
 use roadstead::api::environment::Environment;
 use roadstead::api::node::Node;
 use roadstead::api::provider::Provider;
+use roadstead::api::server_group::ServerGroup;
 use roadstead::api::zone::Zone;
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 use support::ControlPlane;
 
+mod group_refusals;
 #[path = "../kubectl/mod.rs"]
 mod kubectl;
 mod refusals;
 mod samples;
 
 use kubectl::Kubectl;
-use samples::{claim, droplets, environment, hosts, node, spec, with, zone};
+use samples::{claim, droplets, environment, group, hosts, node, spec, with, zone};
 
 #[test]
 fn the_definitions_in_the_repository_are_the_generated_ones() {
@@ -47,7 +49,7 @@ fn every_field_has_a_text_and_every_list_and_string_a_bound() {
                 faults.push(format!("{path}: no text for kubectl explain"));
             }
             // Kubernetes' own types bound themselves.
-            if path.contains(".conditions[]") || path.contains(".selector.") {
+            if path.contains(".conditions[]") || path.contains(".selector.") || path.contains(".nodeSelector.") {
                 return;
             }
             if schema["type"] == "array" && schema["maxItems"].is_null() {
@@ -115,6 +117,19 @@ fn defaults_are_filled_in_and_a_new_status_says_that_nobody_looked_yet(kubectl: 
     filled(node(), node_defaults);
     filled(environment(), json!({"onExpiry": "Keep", "node": {"healthPath": "/", "host": {"manage": "None"}}}));
 
+    let probe = json!({
+        "type": "HTTP", "method": "GET", "interval": "10s", "timeout": "2s", "fall": 3, "rise": 2,
+        "expectedStatus": "200-399",
+    });
+    let reporting = json!({"enabled": false, "heartbeatTTL": "90s", "forgetAfter": "24h"});
+    let dns = json!({"txt": true, "ttl": 60});
+    filled(group(), json!({"strategy": "RoundRobin", "probe": probe, "reporting": reporting, "dns": dns}));
+    let listed = with(group(), &spec(json!({"members": [{"address": "a.example.net"}], "probe": {"port": 8080}})));
+    let member =
+        json!({"address": "a.example.net", "scheme": "https", "priority": 100, "weight": 1, "disabled": false});
+    assert_eq!(created(listed.clone())["spec"]["members"], json!([member]));
+    assert_eq!(created(listed)["spec"]["probe"], with(probe, &json!({"port": 8080})));
+
     let claim = created(claim());
     assert_eq!(claim["spec"]["holders"], json!({}));
     assert_eq!(claim["status"], json!({"observedGeneration": 1, "state": "Held"}));
@@ -146,6 +161,9 @@ fn the_examples_apply_in_one_go_and_decode(kubectl: &Kubectl) {
     let providers: Vec<Provider> = decoded(kubectl);
     let nodes: Vec<Node> = decoded(kubectl);
     let environments: Vec<Environment> = decoded(kubectl);
+    let groups: Vec<ServerGroup> = decoded(kubectl);
+    assert_eq!(groups.len(), 1);
+    assert_eq!(Some(&groups[0].spec.zone_ref.name), zones[0].metadata.name.as_ref());
     assert_eq!((zones.len(), providers.len(), nodes.len(), environments.len()), (1, 2, 2, 1));
     for provider in providers.iter().map(|provider| provider.metadata.name.as_deref()) {
         let used = nodes.iter().any(|node| Some(node.spec.provider_ref.name.as_str()) == provider);
@@ -166,7 +184,7 @@ fn the_examples_apply_in_one_go_and_decode(kubectl: &Kubectl) {
 fn the_readmes_manifests_are_admitted(kubectl: &Kubectl) {
     let readme = std::fs::read_to_string(format!("{}/README.md", env!("CARGO_MANIFEST_DIR"))).unwrap();
     let blocks: Vec<&str> = readme.split("```yaml\n").skip(1).filter_map(|rest| rest.split("```").next()).collect();
-    assert_eq!(blocks.len(), 4, "one block of manifests for each kind that people write");
+    assert_eq!(blocks.len(), 5, "one block of manifests for each kind that people write");
     for block in blocks {
         kubectl.feed(&["create", "--dry-run=server", "-f", "-"], &renamed(block)).unwrap();
     }
@@ -195,6 +213,7 @@ fn kubectl_knows_short_names_the_category_and_the_columns(kubectl: &Kubectl) {
         ("rprovider", "NAME READY REASON VMS HOLD AGE"),
         ("rnode", "NAMESPACE NAME FQDN ADDRESS PHASE READY REASON AGE"),
         ("renv", "NAMESPACE NAME URL ADDRESS PHASE READY REASON EXPIRES AGE"),
+        ("rgroup", "NAMESPACE NAME SLUG STRATEGY HEALTHY READY REASON AGE"),
         ("rclaim", "NAME NAMESPACE OWNER KIND RECORD STATE SINCE"),
     ];
     for (short, header) in columns {
@@ -203,7 +222,7 @@ fn kubectl_knows_short_names_the_category_and_the_columns(kubectl: &Kubectl) {
         assert_eq!(first, header, "{short}");
     }
     let all = kubectl.run(&["get", "roadstead", "-A", "-o", "name"]).unwrap();
-    for kind in ["zone", "provider", "node", "environment", "hostnameclaim"] {
+    for kind in ["zone", "provider", "node", "environment", "servergroup", "hostnameclaim"] {
         assert!(all.contains(&format!("{kind}.roadstead.dev/")), "{kind} is not in the category: {all}");
     }
     // The warning in the README is true: plain `node` is Kubernetes' own.
@@ -215,6 +234,8 @@ fn kubectl_knows_short_names_the_category_and_the_columns(kubectl: &Kubectl) {
         ("renv.spec.onExpiry", "`Keep` leaves this object with phase `Expired`"),
         ("rzone.spec.allowedNamespaces", "There is no default: say it."),
         ("rprovider.spec.brake", "A moved Git directory must not destroy a fleet"),
+        ("rgroup.spec.members.disabled", "it is neither probed nor published, nor counted"),
+        ("rgroup.spec.reporting.heartbeatTTL", "a server that is silent for longer is unhealthy"),
         ("rclaim.status.freeAt", "When a tombstone ends"),
     ] {
         let page = kubectl.run(&["explain", field]).unwrap();

@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 
 use super::kubectl::Kubectl;
-use super::samples::{claim, droplets, environment, hosts, node, spec, with, zone};
+use super::samples::{claim, droplets, environment, group, hosts, node, spec, with, zone};
 
 /// What kubectl prints of a refusal, one entry a cause, without what stands before the field.
 fn causes(text: &str) -> Vec<String> {
@@ -304,7 +304,7 @@ pub fn refusals_say_what_would_be_right(kubectl: &Kubectl) {
         ),
     ];
     let mut wrong = Vec::new();
-    for (base, patch, expected) in table {
+    for (base, patch, expected) in table.into_iter().chain(super::group_refusals::rows()) {
         let sample = with(base, &patch);
         match kubectl.feed(&["apply", "--dry-run=server", "-f", "-"], &sample.to_string()) {
             Ok(text) => wrong.push(format!("admitted: {patch}: {text}")),
@@ -352,6 +352,15 @@ pub fn valid_samples_are_admitted(kubectl: &Kubectl) {
         (environment(), spec(json!({"lifetime": "1h30m", "onExpiry": "Delete", "owner": "Anna Müller"}))),
         (environment(), spec(json!({"expiresAt": "9999-12-29T23:59:59.999999999-00:00"}))),
         (environment(), spec(json!({"expiresAt": "0001-01-01T00:00:00Z"}))),
+        (group(), json!({"metadata": {"name": "a".repeat(48)}, "spec": {"slug": "a".repeat(63)}})),
+        (
+            group(),
+            spec(json!({"members": [{"address": "2001:db8::7", "port": 65535}, {"address": "xn--bcher-kva.example"}]})),
+        ),
+        (group(), spec(json!({"nodeSelector": {}, "reporting": {"enabled": true, "users": ["u1"]}}))),
+        (group(), spec(json!({"probe": {"type": "TCP", "port": 5432, "interval": "1s", "timeout": "1s"}}))),
+        (group(), spec(json!({"probe": {"expectedStatus": "204", "tls": {"serverName": "a.example.com"}}}))),
+        (group(), spec(json!({"dns": {"txt": false, "a": {"hostname": "@"}, "ttl": 86400}}))),
         (claim(), spec(json!({"holders": {"dns": {"kind": "Node", "name": "web-1", "uid": "0c5d1f3a"}}}))),
         (claim(), json!({"metadata": {"name": "rs--zone.example.com"}, "spec": {"namespace": ""}})),
     ];
@@ -374,6 +383,7 @@ pub fn what_cannot_change_is_refused_when_changed_added_and_removed(kubectl: &Ku
     let hostname = || optional("Node", "a", "hostname", "spec");
     let region = || optional("Node", "a", "region", "spec");
     let slug = || optional("Environment", "an", "slug", "spec");
+    let name = || optional("ServerGroup", "a", "slug", "spec");
     let place = || optional("Environment", "an", "region", "spec.node");
     let provider =
         || said("spec", "a Provider cannot change between `digitalocean` and `static`: create another Provider");
@@ -406,6 +416,15 @@ pub fn what_cannot_change_is_refused_when_changed_added_and_removed(kubectl: &Ku
         (node(), json!({"region": "fra1"}), json!({"region": "ams3"}), region()),
         (node(), json!({}), json!({"region": "ams3"}), region()),
         (node(), json!({"region": "fra1"}), json!({"region": null}), region()),
+        (group(), json!({"slug": "a"}), json!({"slug": "b"}), name()),
+        (group(), json!({}), json!({"slug": "b"}), name()),
+        (group(), json!({"slug": "a"}), json!({"slug": null}), name()),
+        (
+            group(),
+            json!({}),
+            json!({"zoneRef": {"name": "other"}}),
+            said("spec.zoneRef", "a ServerGroup's zoneRef cannot change: create another ServerGroup"),
+        ),
         (environment(), json!({"slug": "a"}), json!({"slug": "b"}), slug()),
         (environment(), json!({}), json!({"slug": "b"}), slug()),
         (environment(), json!({"slug": "a"}), json!({"slug": null}), slug()),

@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 pub fn object(kind: &str, name: &str, spec: Value) -> Value {
     let mut object =
         json!({"apiVersion": "roadstead.dev/v1alpha1", "kind": kind, "metadata": {"name": name}, "spec": spec});
-    if matches!(kind, "Node" | "Environment") {
+    if matches!(kind, "Node" | "Environment" | "ServerGroup") {
         object["metadata"]["namespace"] = json!("default");
     }
     object
@@ -43,6 +43,10 @@ pub fn node() -> Value {
 pub fn environment() -> Value {
     let node = json!({"providerRef": {"name": "do"}, "zoneRef": {"name": "example-com"}});
     object("Environment", "x", json!({"node": node}))
+}
+
+pub fn group() -> Value {
+    object("ServerGroup", "x", json!({"zoneRef": {"name": "example-com"}}))
 }
 
 pub fn claim() -> Value {

@@ -2,7 +2,7 @@
 //! [`plan`].
 
 mod apply;
-mod observe;
+pub(super) mod observe;
 pub mod plan;
 mod report;
 #[cfg(test)]

@@ -226,7 +226,7 @@ impl NodeReconciler {
 
 /// Why a Zone or Provider must not be used for anything new: its credential is not known to be good, or it is stalled.
 /// What merely cannot be reached now is found out by the call itself.
-fn unusable(
+pub(in crate::controllers) fn unusable(
     kind: &str,
     name: &str,
     conditions: Option<&[k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition]>,

@@ -9,7 +9,7 @@
 //! `CredentialReady` is False; its Nodes wait. Withdrawing needs only the Registry. `Reachable` stops nobody: a call
 //! that fails says so itself.
 //!
-//! A Zone that is being deleted goes on working until no Node or Environment names it.
+//! A Zone that is being deleted goes on working until no Node, Environment or ServerGroup names it.
 
 mod apply;
 #[cfg(test)]
@@ -39,6 +39,7 @@ use crate::api::claim::HostnameClaim;
 use crate::api::environment::Environment;
 use crate::api::names::ClusterId;
 use crate::api::node::Node;
+use crate::api::server_group::ServerGroup;
 use crate::api::zone::{Zone, ZoneStatus};
 use crate::dns::ZoneFacts;
 use crate::metrics::Metrics;
@@ -65,13 +66,15 @@ pub struct ZoneDeps {
     pub nodes: Cache<Node>,
     /// All Environments.
     pub environments: Cache<Environment>,
+    /// All ServerGroups.
+    pub groups: Cache<ServerGroup>,
     /// Where running Zones are found.
     pub registry: Arc<Registry>,
     /// What the last sweep found.
     pub orphans: Reports,
     /// Metrics.
     pub metrics: Metrics,
-    /// Where writers send wakes: `Node/<namespace>/<name>`, or [`wake`] of their Zone.
+    /// Where writers send wakes: `Node/<namespace>/<name>`, `ServerGroup/…`, or [`wake`] of their Zone.
     pub wakes: mpsc::UnboundedSender<String>,
     /// Called with a Zone's name when its writer has started: those who wait for it are to be woken.
     pub started: Box<dyn Fn(&str) + Send + Sync>,

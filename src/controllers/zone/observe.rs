@@ -85,7 +85,9 @@ impl ZoneReconciler {
         let (nodes, environments) = (self.deps.nodes.all(), self.deps.environments.all());
         let nodes = nodes.iter().map(|node| &**node).filter(|node| node.spec.zone_ref.name == name);
         let of = environments.iter().map(|e| &**e).filter(|e| e.spec.node.zone_ref.name == name);
-        Users::of(nodes, of)
+        let groups = self.deps.groups.all();
+        let groups = groups.iter().map(|group| &**group).filter(|group| group.spec.zone_ref.name == name);
+        Users::of(nodes, of).and(groups)
     }
 
     pub(super) fn remember(&self, zone: &Zone, change: impl FnOnce(&mut super::Memory)) {

@@ -20,6 +20,7 @@ use super::observe::Observed;
 use super::report;
 use crate::api::node::NodeStatus;
 use crate::cloud::{Listing, Vm};
+use crate::controllers::blocked;
 use crate::dns::propagation::Confirmation;
 use crate::dns::{Checked, Declared, Desired};
 use crate::outside::OutsideError;
@@ -178,20 +179,6 @@ fn zone_blocked(seen: &Observed, error: &OutsideError) -> NodeStep {
         // The writer keeps the freeze by itself, and says so in the only words it has.
         OutsideError::Forbidden(_) if seen.read_only => frozen(seen),
         error => blocked("Cloudflare", error),
-    }
-}
-
-/// A wait for an outside that gave no result, or that asks to wait.
-fn blocked(api: &str, error: &OutsideError) -> NodeStep {
-    use crate::runtime::fault::Fault;
-    match Fault::outside(api, error) {
-        Fault::RateLimited(after) => wait("RateLimited", format!("{api}: waiting for the rate limit"), after, true),
-        Fault::Waiting { reason, message, after } => wait(reason, message, after, true),
-        Fault::Terminal { reason, message } => stop(reason, message),
-        Fault::Transient { reason, message } => wait(reason, message, Duration::from_secs(15), true),
-        Fault::Conflict | Fault::Gone => {
-            wait("Conflict", "the object changed meanwhile", Duration::from_millis(100), true)
-        }
     }
 }
 

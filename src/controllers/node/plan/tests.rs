@@ -18,6 +18,7 @@ use crate::cloud::VmStatus;
 use crate::cloud::fleet::Snapshot;
 use crate::controllers::provider::Held;
 use crate::dns::{Content, Published, Refusal};
+use crate::outside::OutsideError;
 use crate::runtime::claims::Claimant;
 
 const UID: &str = "6f1f8a1e-5a55-4e7e-9b0a-0c5d1f3a2b4c";

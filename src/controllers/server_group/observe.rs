@@ -1,0 +1,190 @@
+//! What a group's plan looks at, read from caches: no call per object.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use k8s_openapi::api::core::v1::Namespace;
+use kube::ResourceExt;
+
+use super::publish::{Selection, select};
+use super::roster::{Roster, selects};
+use super::{ServerGroupReconciler, slug};
+use crate::api::claim::Holder;
+use crate::api::names::{Fqdn, Mark};
+use crate::api::server_group::{ServerGroup, ServerGroupStatus};
+use crate::api::zone::Zone;
+use crate::controllers::is_allowed;
+use crate::controllers::node::observe::unusable;
+use crate::runtime::cache::Key;
+use crate::runtime::claims::{Claimant, Reservation, Standing};
+use crate::runtime::driver::Reconciler;
+use crate::runtime::fault::Fault;
+
+/// What is known of a group and of all it depends on.
+#[derive(Debug, Clone)]
+pub struct Observed {
+    /// The object.
+    pub group: Arc<ServerGroup>,
+    /// Its status, or an empty one.
+    pub status: ServerGroupStatus,
+    /// The mark of its records.
+    pub mark: Mark,
+    /// Who it is to the claims.
+    pub claimant: Claimant,
+    /// Its Zone.
+    pub zone: Option<ZoneView>,
+    /// Who belongs to it now.
+    pub roster: Roster,
+    /// Which of them are to be published.
+    pub selection: Selection,
+    /// How the names it has or wants stand, by claim name.
+    pub standings: BTreeMap<String, Standing>,
+    /// Whether the prober cannot reach anything, so that its verdicts stand still.
+    pub isolated: bool,
+    /// How often everything is looked at.
+    pub resync: Duration,
+}
+
+/// A Zone as a group sees it.
+#[derive(Debug, Clone)]
+pub struct ZoneView {
+    /// Its domain; `None` if it is no DNS name.
+    pub domain: Option<Fqdn>,
+    /// Whether the group's namespace may publish in it.
+    pub allowed: bool,
+    /// Whether the domain itself may be published.
+    pub allow_apex: bool,
+    /// Whether its writer runs.
+    pub running: bool,
+    /// Why nothing new may be published, if so.
+    pub unusable: Option<String>,
+}
+
+impl ServerGroupReconciler {
+    pub(super) fn look(&self, group: &Arc<ServerGroup>) -> Result<Observed, Fault> {
+        let deps = &self.deps;
+        let (namespace, name) = (group.namespace().unwrap_or_default(), group.name_any());
+        let uid = group.uid().unwrap_or_default();
+        let mark = Mark::new(deps.cluster.clone(), "ServerGroup", &namespace, &name, &uid)
+            .map_err(|e| Fault::terminal("Internal", e.to_string()))?;
+        let holder = Holder { kind: "ServerGroup".to_owned(), name, uid };
+        let claimant = Claimant { namespace: namespace.clone(), holder };
+        let home = deps.namespaces.get(&Key::cluster(&namespace));
+        let zone = deps.zones.get(&Key::cluster(&group.spec.zone_ref.name));
+        let zone = zone.map(|zone| self.zone_view(&zone, home.as_deref()));
+        let status = <Self as Reconciler>::status(group);
+        // Only those of its own that it selects: the cache holds every Node of the cluster.
+        let nodes: Vec<_> = match &group.spec.node_selector {
+            Some(_) => deps.nodes.all().into_iter().filter(|node| selects(group, node)).collect(),
+            None => Vec::new(),
+        };
+        let roster = Roster::of(group, nodes.iter().map(|node| &**node));
+        let mut seen = Observed {
+            selection: select(&group.spec, &roster, &status.members),
+            group: group.clone(),
+            status,
+            mark,
+            claimant,
+            zone,
+            roster,
+            standings: BTreeMap::new(),
+            isolated: *deps.isolated.borrow(),
+            resync: deps.resync,
+        };
+        let look = |reservation: Reservation| {
+            let standing = deps.claims.look(&reservation, &seen.claimant);
+            (reservation.name, standing)
+        };
+        let standings = seen.reservations().into_iter().map(look).collect();
+        seen.standings = standings;
+        Ok(seen)
+    }
+
+    fn zone_view(&self, zone: &Zone, home: Option<&Namespace>) -> ZoneView {
+        ZoneView {
+            domain: Fqdn::parse(&zone.spec.domain).ok(),
+            allowed: is_allowed(&zone.spec.allowed_namespaces, home),
+            allow_apex: zone.spec.allow_apex,
+            running: self.deps.registry.zone(&zone.name_any()).is_some(),
+            unusable: unusable("Zone", &zone.name_any(), zone.status.as_ref().map(|s| &s.conditions[..])),
+        }
+    }
+}
+
+impl Observed {
+    /// Whether the object is being deleted.
+    #[must_use]
+    pub fn deleting(&self) -> bool {
+        self.group.metadata.deletion_timestamp.is_some()
+    }
+
+    /// An annotation of ours, e.g. `paused` for `roadstead.dev/paused`; `None` when empty.
+    #[must_use]
+    pub fn annotation(&self, name: &str) -> Option<&str> {
+        let value = self.group.annotations().get(&format!("roadstead.dev/{name}"));
+        value.map(String::as_str).filter(|v| !v.is_empty())
+    }
+
+    /// How many derived slugs turned out to be taken.
+    #[must_use]
+    pub fn collisions(&self) -> u32 {
+        let journal = self.status.journal.as_ref();
+        let count = journal.and_then(|journal| journal.other.get(COLLISIONS)?.as_u64());
+        count.and_then(|count| u32::try_from(count).ok()).unwrap_or(0)
+    }
+
+    /// The slug: the given one, the recorded one, else the derived one.
+    #[must_use]
+    pub fn slug(&self) -> String {
+        let given = self.group.spec.slug.clone().or_else(|| self.status.slug.clone());
+        given.unwrap_or_else(|| self.derived(self.collisions()))
+    }
+
+    /// The slug that is derived after so many collisions.
+    #[must_use]
+    pub fn derived(&self, collisions: u32) -> String {
+        slug::derive(&self.claimant.namespace, &self.claimant.holder.name, &self.group.spec.zone_ref.name, collisions)
+    }
+
+    /// The name of the list under `slug`.
+    #[must_use]
+    pub fn list_name(&self, slug: &str) -> Option<Fqdn> {
+        Fqdn::under(&format!("_wrap.{slug}"), self.zone.as_ref()?.domain.as_ref()?).ok()
+    }
+
+    /// The name the spec asks addresses to be published at.
+    #[must_use]
+    pub fn address_name(&self) -> Option<Fqdn> {
+        let domain = self.zone.as_ref()?.domain.as_ref()?;
+        match self.group.spec.dns.a.as_ref()?.hostname.as_str() {
+            "@" => Some(domain.clone()),
+            labels => Fqdn::under(labels, domain).ok(),
+        }
+    }
+
+    /// The name addresses are published at now.
+    #[must_use]
+    pub fn published_address_name(&self) -> Option<Fqdn> {
+        Fqdn::parse(&self.status.a.as_ref()?.hostname).ok()
+    }
+
+    /// Everything the group has or wants to reserve.
+    #[must_use]
+    pub fn reservations(&self) -> Vec<Reservation> {
+        let slug = self.slug();
+        let published = self.status.txt.as_ref().and_then(|txt| Fqdn::parse(&txt.name).ok());
+        let names = [self.list_name(&slug), published, self.address_name(), self.published_address_name()];
+        let mut all = vec![Reservation::of_slug(&slug)];
+        for name in names.into_iter().flatten() {
+            let reservation = Reservation::of_name(&name);
+            if !all.contains(&reservation) {
+                all.push(reservation);
+            }
+        }
+        all
+    }
+}
+
+/// The journal's entry that counts taken slugs.
+pub(super) const COLLISIONS: &str = "collisions";
