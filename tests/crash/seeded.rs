@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use crate::scenario::{Pool, Scenario};
 use crate::sweep::{Case, Fate, Site, run};
-use crate::world::{Weather, World, operator};
+use crate::world::{CONVERGED, Weather, World, operator, within};
 
 /// Listings that run behind a create by less than the settle time: what the intent and the second look are for.
 fn weather(seeded: Option<&'static str>) -> Weather {
@@ -35,7 +35,16 @@ async fn each_of_three_seeded_faults_is_found() {
             Scenario::CreateNode.keep(&name, &mut pool);
         }
         world.operator.kill9().await;
+        let since = world.sim.gate.journal.last();
         world.operator = operator(&world.control_plane, &world.sim, &world.proxy, &weather(Some(fault))).await;
+        // A deletion waits for a zone that is not read yet, and the write to be struck would never come.
+        within(CONVERGED, "the zone to be read", async || {
+            let entries = world.sim.gate.journal.since(since);
+            let is_read = entries.iter().any(|entry| entry.committed && entry.path.contains("/dns_records?"));
+            is_read.then_some(()).ok_or_else(|| "no listing".to_owned())
+        })
+        .await
+        .unwrap();
         let verdict = run(&mut world, case, &mut pool).await;
         println!("{fault}: {case} ({:?}): {:?}", verdict.struck, verdict.complaints);
         assert!(verdict.struck.is_some(), "{fault}: the write was never reached");
