@@ -68,7 +68,7 @@ impl World {
         let proxy = ApiProxy::start(&control_plane).await;
         let operator = operator(&control_plane, &sim, &proxy, weather).await;
         let dangling = Dangling::watch(sim.clone());
-        let world = Self { control_plane, cluster, sim, proxy, operator, others, dangling };
+        let world = Self { operator, control_plane, cluster, sim, proxy, others, dangling };
         world.ready(NODE, "keeper").await.unwrap();
         world
     }
