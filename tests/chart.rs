@@ -219,7 +219,8 @@ fn every_setting_of_the_gateway_reaches_the_operator_and_mounts_what_it_names() 
     // Values that are not named are the operator's own.
     let plain = rendered(&["gateway.enabled=true", "gateway.signup.mode=open"]).unwrap();
     let (chart, own) = (parsed(self::container(&plain)).gateway, parsed(&json!({"args": ["run"], "env": []})).gateway);
-    let (chart, own) = (chart.settings().unwrap(), Gateway { gateway_addr: chart.gateway_addr, ..own }.settings().unwrap());
+    let (chart, own) =
+        (chart.settings().unwrap(), Gateway { gateway_addr: chart.gateway_addr, ..own }.settings().unwrap());
     assert_eq!((chart.rates, chart.trusted_proxies, chart.tls), (own.rates, own.trusted_proxies, own.tls));
 }
 
