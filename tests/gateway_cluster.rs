@@ -83,9 +83,13 @@ impl Gateway {
         self.post("/api/report", Some(token), body).await
     }
 
-    /// Reports, and expects that to be taken.
+    /// Reports, and expects that to be taken; a process that has just begun to lead may ask for patience.
     async fn reported(&self, token: &str, slug: &str, address: &str, status: &str) {
-        let (code, body) = self.report(token, slug, address, status).await;
+        let (code, body) = eventually(DEADLINE, "the report to be looked at", async || {
+            let (code, body) = self.report(token, slug, address, status).await;
+            if code == 503 { Err(body.to_string()) } else { Ok((code, body)) }
+        })
+        .await;
         let said = format!("Status for {address} reported as {status}. DNS record sync initiated.");
         assert_eq!((code, &body), (200, &json!({ "message": said })));
     }

@@ -1,8 +1,9 @@
 #!/usr/bin/env bash
 # The whole of Roadstead in a minute: manifests become VMs and names in simulated clouds, and nothing again.
 #
-# Starts a Kubernetes control plane of its own, a simulator of Cloudflare, DigitalOcean and DNS, and the operator; applies
-# deploy/examples/, shows what came of it, deletes it, and shows that nothing is left. Touches loopback only.
+# Starts a Kubernetes control plane of its own, a simulator of Cloudflare, DigitalOcean and DNS, two web servers, and the
+# operator with its REST API; applies deploy/examples/ and a ServerGroup over the two, shows what came of it, kills one of
+# them and shows where the group points then, deletes all, and shows that nothing is left. Touches loopback only.
 #   KEEP=1            stay up afterwards (before the deletion), with the commands to use it; Ctrl-C ends it
 #   DEMO_KUBECONFIG=F use the cluster of that file instead, after asking; DEMO_YES=1 answers the question. KUBECONFIG is
 #                     never used: a demo must not land in whatever cluster happens to be exported.
@@ -30,6 +31,7 @@ cleanup() {
   if [[ -n $foreign_cluster && ${#applied[@]} -gt 0 ]]; then
     # In a cluster that is not ours the objects must go while the operator still runs: their finalizers need it.
     echo "removing the demo's objects from the cluster" >&2
+    kubectl delete servergroups.roadstead.dev --namespace roadstead-groups --all --timeout=60s >/dev/null 2>&1 || true
     delete_examples "${applied[@]}" >/dev/null 2>&1 || echo "warning: some objects of deploy/examples are still in the cluster" >&2
   fi
   # Every supervisor kills its program when this pipe closes; that happens too if this script is killed with -9.
@@ -93,8 +95,8 @@ if [[ -n ${DEMO_KUBECONFIG:-} ]]; then
   [[ -r $kubeconfig ]] || fail "DEMO_KUBECONFIG=$kubeconfig is not readable"
   context=$(kubectl config current-context)
   say "using your cluster: context $context of $kubeconfig"
-  echo "The demo installs Roadstead's CRDs there and the objects of deploy/examples, in the namespaces shop and"
-  echo "roadstead-system, and deletes the objects at its end. The clouds stay simulated."
+  echo "The demo installs Roadstead's CRDs there and the objects of deploy/examples, in the namespaces shop,"
+  echo "roadstead-groups and roadstead-system, and deletes the objects at its end. The clouds stay simulated."
   kubectl get namespace roadstead-system >/dev/null 2>&1 && fail "$context already has a namespace roadstead-system: the demo would meddle with it"
   if [[ ${DEMO_YES:-} != 1 ]]; then
     [[ -t 0 ]] || fail "nobody to ask: set DEMO_YES=1 to use context $context"
@@ -127,6 +129,7 @@ say "installing the CRDs and the two credentials"
 kubectl apply --server-side -f crds/ | sed 's/^/  /'
 kubectl wait --for=condition=Established --timeout=30s -f crds/ >/dev/null
 kubectl create namespace roadstead-system >/dev/null
+kubectl create namespace roadstead-groups >/dev/null 2>&1 || kubectl get namespace roadstead-groups >/dev/null
 for service in cloudflare digitalocean; do
   token=${service}_token
   # By standard input, so that no token is ever a process's argument.
@@ -138,13 +141,30 @@ stringData: {token: "${!token}"}
 SECRET
 done
 
+say "starting two web servers for a group (1 s)"
+mkdir "$run/pages"
+origin() { # NAME PORT
+  hold "$run/$1.pid" tests/support/supervise.sh "$run/$1.log" \
+    python3 -m http.server "$2" --bind 127.0.0.1 --directory "$run/pages"
+  await 20 "the web server $1" curl --silent --fail "http://127.0.0.1:$2/"
+}
+first=127.0.0.1:$(free_port)
+origin first "${first#*:}"
+second=127.0.0.1:$(free_port)
+origin second "${second#*:}"
+second_child=${children[-1]}
+echo "$first and $second"
+
 say "starting the operator (2 s)"
 metrics=127.0.0.1:$(free_port)
+gateway=127.0.0.1:$(free_port)
 KUBECONFIG=$kubeconfig hold "$run/operator.pid" tests/support/supervise.sh "$run/operator.log" \
   "$target/debug/roadstead" run --namespace roadstead-system --cluster-id demo \
   --cloudflare-api "$sim_http/cloudflare/client/v4" --digitalocean-api "$sim_http/digitalocean" \
   --metrics-addr "$metrics" --resolvers "$resolver" --authority "$authority" \
-  --settle-time 2s --ttl-wait-cap 2s --resync 10s --orphan-interval 30s
+  --settle-time 2s --ttl-wait-cap 2s --resync 10s --orphan-interval 30s --probe-allow-cidr 127.0.0.0/8 \
+  --gateway-addr "$gateway" --gateway-namespace roadstead-groups --gateway-zone example-com --signup open \
+  --history-file "$run/history.sqlite"
 ready() { curl --silent --fail "http://$metrics/readyz" || { alive || fail "the operator ended"; false; }; }
 await 60 "the operator to be ready" ready
 
@@ -152,6 +172,19 @@ await 60 "the operator to be ready" ready
 shopt -s nullglob
 examples=(deploy/examples/*.yaml)
 [[ ${#examples[@]} -gt 0 ]] || fail "deploy/examples holds no manifest"
+cat > "$run/web-servers.yaml" <<GROUP
+apiVersion: roadstead.dev/v1alpha1
+kind: ServerGroup
+metadata: {name: web-servers, namespace: shop}
+spec:
+  zoneRef: {name: example-com}
+  slug: demo
+  members:
+    - {address: 127.0.0.1, port: ${first#*:}, scheme: http}
+    - {address: 127.0.0.1, port: ${second#*:}, scheme: http}
+  probe: {interval: 1s, timeout: 1s, fall: 2, rise: 1}
+GROUP
+examples+=("$run/web-servers.yaml")
 delete_examples() {
   local file arguments=()
   for file in "$@"; do arguments+=(-f "$file"); done
@@ -188,6 +221,21 @@ for name in ${names[@]+"${names[@]}"}; do
   printf '  %-32s A  %s\n' "$name" "$("$target/debug/cloudsim" query "$authority" "$name" A | tr '\n' ' ')"
 done
 
+listed() { "$target/debug/cloudsim" query "$authority" _wrap.demo.example.com TXT | tr -d '"'; }
+discovered() { curl --silent --fail "http://$gateway/dns/demo"; }
+lists() { [[ $(listed) == "$1" ]]; }
+both=$(printf '%s\n' "$first" "$second" | sort -t: -k2n | paste -sd,)
+say "a group of two servers: where its clients go, and where they go when one dies"
+await 30 "the group to list both servers" lists "$both"
+printf '  %-32s TXT  %s\n  %-32s HTTP %s\n' _wrap.demo.example.com "$(listed)" "http://$gateway/dns/demo" "$(discovered)"
+killed=$SECONDS
+kill "$(cat "$run/second.pid")"
+wait "$second_child" 2>/dev/null || true
+for index in "${!children[@]}"; do [[ ${children[index]} != "$second_child" ]] || unset "children[index]"; done
+await 30 "the group to list the living server alone" lists "$first"
+echo "  $second is killed; $((SECONDS - killed)) s later:"
+printf '  %-32s TXT  %s\n  %-32s HTTP %s\n' _wrap.demo.example.com "$(listed)" "http://$gateway/dns/demo" "$(discovered)"
+
 journal() { # the calls to both clouds, counted; ids are cut out so that like calls fall together
   sim GET /journal | python3 -c '
 import collections, json, re, sys
@@ -207,8 +255,10 @@ journal
 if [[ ${KEEP:-} == 1 ]]; then
   say "KEEP=1: everything stays up until Ctrl-C"
   echo "  export KUBECONFIG=$kubeconfig PATH=\"$(dirname "${kubectl:-$bin/kubectl}"):\$PATH\""
-  echo "  kubectl get zones,providers,rnode,environments,hostnameclaims -A"
+  echo "  kubectl get zones,providers,rnode,environments,servergroups,hostnameclaims -A"
   echo "  $target/debug/cloudsim query $authority ${names[0]:-example.com}"
+  echo "  API=http://$gateway AUTHORITY=${authority%:*} PORT=${authority##*:}   # README, \"The REST API\"; without dig:"
+  echo "  $target/debug/cloudsim query $authority _wrap.<slug>.example.com TXT"
   echo "  curl $sim_http/sim/journal          # every request to the simulated clouds"
   echo "  curl http://$metrics/metrics"
   echo "  tail -f $run/operator.log"
