@@ -3,7 +3,7 @@ SHELL := bash
 .DEFAULT_GOAL := help
 stage := hack/stage.sh
 
-.PHONY: help demo test test-crash lint fmt-check clippy doc deny drift crds manifests fmt clean controlplane
+.PHONY: help demo test test-crash test-live bench bench-large lint fmt-check clippy doc deny drift crds manifests fmt clean controlplane
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -22,6 +22,20 @@ test: controlplane ## everything the README claims, against a real control plane
 test-crash: controlplane ## kill the operator at every one of its writes, in every way: the full matrix
 	@$(stage) "build" "7 min cold on 2 cores" cargo build --workspace --all-targets
 	@$(stage) "crash matrix" "the test prints its size" cargo test --test crash -- --ignored --nocapture
+
+test-live: controlplane ## the main job at the real Cloudflare and, with a token, DigitalOcean: costs cents, see tests/live.rs
+	@: $${ROADSTEAD_LIVE_ZONE:?set it to the domain of a throwaway Cloudflare zone} $${ROADSTEAD_LIVE_CLOUDFLARE_TOKEN:?set it to a token that may edit that zone}
+	@$(stage) "build" "7 min cold on 2 cores" cargo build --workspace --all-targets
+	@$(stage) "live" "1 min, or 5 with ROADSTEAD_LIVE_DIGITALOCEAN_TOKEN" cargo test --test live -- --ignored
+
+bench: controlplane ## the figures of a thousand Nodes and of ten thousand probed servers, as tables
+	@$(stage) "build" "8 min cold on 2 cores" cargo bench --quiet --bench nodes --bench probes --no-run
+	@$(stage) "ten thousand targets" "1 min" cargo bench --quiet --bench probes
+	@$(stage) "a thousand Nodes" "8 min, 5 of them idle" cargo bench --quiet --bench nodes
+
+bench-large: controlplane ## the figures of a resync of five thousand VMs, as a table
+	@$(stage) "build" "8 min cold on 2 cores" cargo bench --quiet --bench nodes --no-run
+	@$(stage) "five thousand VMs" "8 min" cargo bench --quiet --bench nodes -- large
 
 lint: fmt-check clippy doc deny drift ## format, clippy, documentation, licences and sources, generated files
 

@@ -170,6 +170,7 @@ async fn lead(
     let nodes = NodeReconciler::new(NodeDeps {
         cluster: cluster.clone(),
         registry: registry.clone(),
+        doubted: wakes.of_doubts(),
         zones: caches.zones.clone(),
         providers: caches.providers.clone(),
         brakes,

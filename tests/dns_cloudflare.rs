@@ -53,7 +53,13 @@ async fn start(plan: Plan) -> Result<Rig> {
 
 async fn start_with(plan: Plan, permissions: &[&str]) -> Result<Rig> {
     let sim = Sim::start(Options::default()).await?;
-    sim.cloudflare.add_zone(ZoneSpec { name: DOMAIN.to_owned(), plan, account: "main".to_owned(), quota: None });
+    sim.cloudflare.add_zone(ZoneSpec {
+        name: DOMAIN.to_owned(),
+        plan,
+        account: "main".to_owned(),
+        quota: None,
+        refused: Vec::new(),
+    });
     sim.cloudflare.put_token(spec("first", permissions));
     let client = client(&sim, "first")?;
     let domain = Fqdn::parse(DOMAIN)?;

@@ -255,20 +255,6 @@ async fn a_paused_node_is_left_alone_and_keeps_ready() {
 }
 
 #[tokio::test]
-async fn a_missing_zone_or_provider_is_waited_for() {
-    let world = World::start().await;
-    let shop = world.cluster.namespace("shop").await;
-    world.apply_node(&shop, "rack-1", "providerRef: {name: later}, address: 203.0.113.7").await;
-    let message = world.refused(&shop, "rack-1", "ProviderNotFound").await;
-    assert!(message.contains("later"), "{message}");
-    world
-        .cluster
-        .apply("apiVersion: roadstead.dev/v1alpha1\nkind: Provider\nmetadata: {name: later}\nspec: {static: {allowedCIDRs: [203.0.113.0/24]}, allowedNamespaces: {from: All}}")
-        .await;
-    world.ready(&shop, "rack-1").await;
-}
-
-#[tokio::test]
 async fn an_account_that_is_full_heals_when_its_limit_rises_and_an_unknown_size_when_the_spec_does() {
     let world = World::start().await;
     let shop = world.cluster.namespace("shop").await;
@@ -298,55 +284,4 @@ async fn a_resolver_that_lags_delays_resolvable_but_is_no_failure() {
     assert_eq!((&resolvable["status"], &resolvable["reason"]), (&"False".into(), &"PropagationTimeout".into()));
     world.sim.dns.set_weather(Weather::default());
     world.cluster.wait_condition(NODE, Some(&shop), "rack-1", "Resolvable", "True", DEADLINE).await;
-}
-
-#[tokio::test]
-async fn a_frozen_operator_writes_nothing_outside() {
-    let world = World::with(|options| support::OperatorOptions { read_only: true, ..options }).await;
-    let shop = world.cluster.namespace("shop").await;
-    world.apply_node(&shop, "web-1", "providerRef: {name: do}").await;
-    world.apply_node(&shop, "rack-1", "providerRef: {name: racks}, address: 203.0.113.7").await;
-    world.refused(&shop, "web-1", "ReadOnly").await;
-    eventually(DEADLINE, "the static Node says why", async || {
-        let node = world.node(&shop, "rack-1").await;
-        let ready = condition(&node, "Ready").cloned().unwrap_or_default();
-        if ready["message"].as_str().is_some_and(|message| message.contains("read-only")) {
-            Ok(())
-        } else {
-            Err(ready.to_string())
-        }
-    })
-    .await;
-    assert_eq!(world.writes_since(0), [] as [String; 0]);
-}
-
-#[tokio::test]
-async fn every_refusal_shows_its_reason_in_kubectl_get() {
-    let world = World::start().await;
-    let shop = world.cluster.namespace("shop").await;
-    world
-        .cluster
-        .apply("apiVersion: roadstead.dev/v1alpha1\nkind: Provider\nmetadata: {name: closed}\nspec: {static: {allowedCIDRs: [203.0.113.0/24]}, allowedNamespaces: {from: None}}")
-        .await;
-    let cases = [
-        ("no-provider", "providerRef: {name: nowhere}, address: 203.0.113.1", "ProviderNotFound"),
-        ("closed", "providerRef: {name: closed}, address: 203.0.113.1", "NamespaceNotAllowed"),
-        ("apex", "providerRef: {name: racks}, address: 203.0.113.1, hostname: '@'", "ApexNotAllowed"),
-        ("outside", "providerRef: {name: racks}, address: 198.51.100.1", "AddressNotAllowed"),
-        ("no-static", "providerRef: {name: do}, address: 203.0.113.1", "AddressNotAllowed"),
-        ("no-address", "providerRef: {name: racks}", "AddressRequired"),
-    ];
-    for (name, spec, _) in cases {
-        world.apply_node(&shop, name, spec).await;
-    }
-    for (name, _, reason) in cases {
-        let message = world.refused(&shop, name, reason).await;
-        assert!(message.contains("spec.") || message.contains("namespace"), "{name}: {message}");
-        let shown = world.cluster.kubectl(&["get", "rnode", name, "-n", &shop, "--no-headers"]).await.unwrap();
-        let columns: Vec<_> = shown.split_whitespace().collect();
-        assert!(columns.ends_with(&["False", reason, columns.last().unwrap()]), "{shown}");
-        let events = world.cluster.events(NODE, Some(&shop), name).await;
-        let warnings = events.iter().filter(|event| event["type"] == "Warning").count();
-        assert!(warnings <= 1, "{name}: {events:?}");
-    }
 }

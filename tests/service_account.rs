@@ -52,7 +52,7 @@ async fn the_examples_live_and_die_with_the_charts_rights_and_the_least_tokens()
         cloudflare: sim.cloudflare_api(),
         digitalocean: sim.digitalocean_api(),
         resolver: sim.resolver(),
-        authority: sim.dns(),
+        authority: Some(sim.dns()),
     };
     let mut operator = Operator::start(&control_plane, &addresses, options).await;
 

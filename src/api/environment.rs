@@ -6,6 +6,14 @@ use serde::{Deserialize, Serialize};
 
 use super::refs::{ClusterRef, DURATION, Host, USER_DATA};
 
+/// Kubernetes' `date-time` admits any number of digits after the seconds, and a comma before them; what can be read has
+/// nine, after a dot.
+const FRACTION: &str = "^[^.,]*([.][0-9]{1,9}([^0-9.,].*)?)?$";
+
+/// No later time can be read.
+const LAST: (&str, &str) =
+    ("self < timestamp('9999-12-30T00:00:00Z')", "no time later than 9999-12-29 is known: leave it out for no end");
+
 /// What the Environment should be.
 #[derive(CustomResource, Debug, Clone, Default, PartialEq, Serialize, Deserialize, KubeSchema)]
 #[kube(
@@ -57,6 +65,8 @@ pub struct EnvironmentSpec {
     pub lifetime: Option<String>,
     /// When it ends, as a date and time (RFC 3339).
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(extend("pattern" = FRACTION))]
+    #[x_kube(validation = LAST)]
     pub expires_at: Option<Time>,
     /// What remains at the end: `Keep` leaves this object with phase `Expired` (what a GitOps repository needs: it
     /// would create a deleted object, and buy its VM, again), `Delete` removes it.

@@ -7,7 +7,7 @@ use std::time::Duration;
 use futures::Stream;
 use futures::stream::{BoxStream, StreamExt};
 use k8s_openapi::api::core::v1::Namespace;
-use kube::{Api, Client, ResourceExt};
+use kube::{Api, Client, Resource, ResourceExt};
 use tokio::sync::mpsc;
 
 use crate::api::claim::HostnameClaim;
@@ -110,6 +110,12 @@ impl Wakes {
         })
     }
 
+    /// What a Node calls with the name of a Provider that refused its token.
+    pub fn of_doubts(&self) -> Box<dyn Fn(&str) + Send + Sync> {
+        let providers = self.providers.clone();
+        Box::new(move |name| put(&providers, [Key::cluster(name)]))
+    }
+
     /// What a Zone that has just connected calls with its name.
     pub fn users_of_zones(&self, caches: &Caches) -> Box<dyn Fn(&str) + Send + Sync> {
         let (nodes, cache) = (self.nodes.clone(), caches.nodes.clone());
@@ -128,6 +134,7 @@ impl Caches {
     pub fn start(client: &Client, wakes: &Wakes) -> Self {
         let to = wakes.clone();
         let nodes = Cache::start(Api::all(client.clone()), move |node: &Node, before| {
+            put(&to.nodes, first_sight(node, before));
             put(&to.environments, environment::wakes(node));
             put(&to.zones, zone::of_node(node, before));
             put(&to.providers, provider::of_node(node, before));
@@ -139,6 +146,7 @@ impl Caches {
         });
         let (to, users) = (wakes.clone(), nodes.clone());
         let zones = Cache::start(Api::all(client.clone()), move |zone: &Zone, before| {
+            put(&to.zones, first_sight(zone, before));
             if zone::concerns_users(zone, before) {
                 put(&to.nodes, zone::nodes_of(&zone.name_any(), &users));
             }
@@ -179,6 +187,12 @@ impl Caches {
             self.claims.filled(),
         );
     }
+}
+
+/// An object seen for the first time looks again: its controller has a watch of its own and may have looked already, and
+/// what changed since then, a Zone that became ready say, did not find this one among those to wake.
+fn first_sight<K: Resource<DynamicType = ()>>(object: &K, before: Option<&K>) -> Option<Key> {
+    before.is_none().then(|| Key::of(object))
 }
 
 /// Nodes that want what a claim holds, or held, and do not have it.

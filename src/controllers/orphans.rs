@@ -10,6 +10,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use jiff::Timestamp;
+use kube::core::ObjectMeta;
 use kube::{Resource, ResourceExt};
 use tokio::time::{Instant, MissedTickBehavior};
 
@@ -216,9 +217,9 @@ impl Sweep {
     fn lives(&self, namespace: &str, holder: &Holder) -> bool {
         let key = Key { namespace: namespace.to_owned(), name: holder.name.clone() };
         match holder.kind.as_str() {
-            "Node" => self.deps.nodes.get(&key).is_some(),
-            "Environment" => self.deps.environments.get(&key).is_some(),
-            "Zone" => self.deps.zones.get(&key).is_some(),
+            "Node" => self.deps.nodes.has(&key),
+            "Environment" => self.deps.environments.has(&key),
+            "Zone" => self.deps.zones.has(&key),
             // Another version's: not ours to judge.
             _ => true,
         }
@@ -226,6 +227,13 @@ impl Sweep {
 
     fn alive(&self) -> Live {
         let mut alive = alive(&self.deps.cluster, &self.deps.nodes.all(), &self.deps.environments.all());
+        // Of one that cannot be read only its name is known: enough to leave alone what was made for it.
+        for (kind, unreadable) in
+            [("Node", self.deps.nodes.unreadable()), ("Environment", self.deps.environments.unreadable())]
+        {
+            let marks = unreadable.iter().filter_map(|metadata| mark_of(&self.deps.cluster, metadata, kind));
+            alive.keys.extend(marks.map(|mark| mark.key));
+        }
         for zone in self.deps.registry.writers() {
             let records = zone.owned_records().map(|owned| owned.records).unwrap_or_default();
             alive.published.extend(records.iter().filter_map(|(_, record)| address(record)));
@@ -247,7 +255,7 @@ fn alive(cluster: &ClusterId, nodes: &[Arc<Node>], environments: &[Arc<Environme
         let status = node.status.clone().unwrap_or_default();
         let retired = status.journal.map(|journal| journal.retired).unwrap_or_default();
         let ids = status.vm_id.into_iter().chain(retired).collect();
-        if let Some(mark) = mark(cluster, &**node, "Node") {
+        if let Some(mark) = mark_of(cluster, &node.metadata, "Node") {
             alive.owners.insert(mark.owner, ids);
             alive.keys.insert(mark.key);
         }
@@ -256,7 +264,7 @@ fn alive(cluster: &ClusterId, nodes: &[Arc<Node>], environments: &[Arc<Environme
         alive.published.extend(record.into_iter().chain(addresses));
     }
     for environment in environments {
-        if let Some(mark) = mark(cluster, &**environment, "Environment") {
+        if let Some(mark) = mark_of(cluster, &environment.metadata, "Environment") {
             alive.owners.entry(mark.owner).or_default();
             alive.keys.insert(mark.key);
         }
@@ -264,9 +272,9 @@ fn alive(cluster: &ClusterId, nodes: &[Arc<Node>], environments: &[Arc<Environme
     alive
 }
 
-fn mark<K: Resource>(cluster: &ClusterId, object: &K, kind: &str) -> Option<Mark> {
-    let (namespace, name) = (object.namespace().unwrap_or_default(), object.name_any());
-    Mark::new(cluster.clone(), kind, &namespace, &name, &object.uid()?).ok()
+fn mark_of(cluster: &ClusterId, metadata: &ObjectMeta, kind: &str) -> Option<Mark> {
+    let namespace = metadata.namespace.as_deref().unwrap_or_default();
+    Mark::new(cluster.clone(), kind, namespace, metadata.name.as_deref()?, metadata.uid.as_deref()?).ok()
 }
 
 /// The records of our cluster that no live object owns, or would adopt.

@@ -1,14 +1,15 @@
 //! Caches: one watch a kind, kept in memory, that also tells controllers what changed.
 //!
-//! An object that does not decode is left out and logged; its siblings are served.
+//! An object that does not decode is left out and logged; its siblings are served. It is not forgotten, though: it
+//! exists, so nothing of it may be taken for that of an object that is gone.
 
 use std::collections::HashMap;
 use std::fmt::Debug;
 use std::hash::Hash;
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::{Arc, PoisonError, RwLock, RwLockWriteGuard};
 
 use futures::StreamExt;
-use kube::core::DeserializeGuard;
+use kube::core::{DeserializeGuard, ObjectMeta};
 use kube::runtime::{WatchStreamExt, watcher};
 use kube::{Api, Resource, ResourceExt};
 use serde::de::DeserializeOwned;
@@ -57,10 +58,16 @@ pub fn is_gone<K>(object: &K, before: Option<&K>) -> bool {
     before.is_some_and(|before| std::ptr::eq(before, object))
 }
 
+/// Drops what nobody here reads: the record of who manages which field takes more memory than the rest of an object.
+pub(super) fn lean<K: Resource>(object: &mut K) {
+    object.managed_fields_mut().clear();
+}
+
 /// All objects of a kind as last seen. Cheap to clone.
 #[derive(Clone)]
 pub struct Cache<K> {
     objects: Arc<RwLock<HashMap<Key, Arc<K>>>>,
+    unreadable: Arc<RwLock<HashMap<Key, ObjectMeta>>>,
     ready: watch::Receiver<bool>,
 }
 
@@ -68,10 +75,10 @@ impl<K: Cached> Cache<K> {
     /// Starts the watch. `changed` is called, quickly and often, with each object that appeared, changed or went, and
     /// with what was there before it.
     pub fn start(api: Api<DeserializeGuard<K>>, changed: impl Fn(&K, Option<&K>) + Send + Sync + 'static) -> Self {
-        let objects = Arc::new(RwLock::new(HashMap::new()));
         let (told, ready) = watch::channel(false);
-        tokio::spawn(follow(api, objects.clone(), told, changed));
-        Self { objects, ready }
+        let cache = Self { objects: Arc::default(), unreadable: Arc::default(), ready };
+        tokio::spawn(follow(api, cache.clone(), told, changed));
+        cache
     }
 
     /// A cache without a watch, that holds what a test puts into it.
@@ -79,7 +86,7 @@ impl<K: Cached> Cache<K> {
     pub(crate) fn of(objects: impl IntoIterator<Item = K>) -> Self {
         let objects = objects.into_iter().map(|object| (Key::of(&object), Arc::new(object))).collect();
         let (_, ready) = watch::channel(true);
-        Self { objects: Arc::new(RwLock::new(objects)), ready }
+        Self { objects: Arc::new(RwLock::new(objects)), unreadable: Arc::default(), ready }
     }
 
     /// Puts an object into the cache, as the watch would.
@@ -100,6 +107,18 @@ impl<K: Cached> Cache<K> {
         self.objects.read().unwrap_or_else(PoisonError::into_inner).get(key).cloned()
     }
 
+    /// Whether there is an object with this key, be it one that cannot be read.
+    #[must_use]
+    pub fn has(&self, key: &Key) -> bool {
+        self.get(key).is_some() || self.unreadable.read().unwrap_or_else(PoisonError::into_inner).contains_key(key)
+    }
+
+    /// The metadata of every object that is there and cannot be read, in no order.
+    #[must_use]
+    pub fn unreadable(&self) -> Vec<ObjectMeta> {
+        self.unreadable.read().unwrap_or_else(PoisonError::into_inner).values().cloned().collect()
+    }
+
     /// Every object, in no order.
     #[must_use]
     pub fn all(&self) -> Vec<Arc<K>> {
@@ -109,25 +128,27 @@ impl<K: Cached> Cache<K> {
 
 async fn follow<K: Cached>(
     api: Api<DeserializeGuard<K>>,
-    objects: Arc<RwLock<HashMap<Key, Arc<K>>>>,
+    cache: Cache<K>,
     told: watch::Sender<bool>,
     changed: impl Fn(&K, Option<&K>) + Send + Sync + 'static,
 ) {
-    let mut events = watcher(api, watcher::Config::default()).default_backoff().boxed();
-    let mut relisting: Option<HashMap<Key, Arc<K>>> = None;
-    let put = |key: Key, object: Arc<K>| objects.write().unwrap_or_else(PoisonError::into_inner).insert(key, object);
+    let mut events = watcher(api, watcher::Config::default()).default_backoff().modify(lean).boxed();
+    let (objects, unreadable) = (&cache.objects, &cache.unreadable);
+    let mut relisting: (HashMap<Key, Arc<K>>, HashMap<Key, ObjectMeta>) = Default::default();
     while let Some(event) = events.next().await {
         match event {
-            Ok(watcher::Event::Init) => relisting = Some(HashMap::new()),
+            Ok(watcher::Event::Init) => relisting = Default::default(),
             Ok(watcher::Event::InitApply(guarded)) => {
-                if let (Some(object), Some(list)) = (decoded(guarded), relisting.as_mut()) {
-                    list.insert(Key::of(&*object), object);
+                let key = Key::of(&guarded);
+                match decoded(guarded) {
+                    Ok(object) => drop(relisting.0.insert(key, object)),
+                    Err(metadata) => drop(relisting.1.insert(key, metadata)),
                 }
             }
             Ok(watcher::Event::InitDone) => {
-                let list = relisting.take().unwrap_or_default();
-                let before =
-                    std::mem::replace(&mut *objects.write().unwrap_or_else(PoisonError::into_inner), list.clone());
+                let (list, broken) = std::mem::take(&mut relisting);
+                *write(unreadable) = broken;
+                let before = std::mem::replace(&mut *write(objects), list.clone());
                 for (key, object) in &list {
                     changed(object, before.get(key).map(|o| &**o));
                 }
@@ -137,14 +158,21 @@ async fn follow<K: Cached>(
                 told.send_replace(true);
             }
             Ok(watcher::Event::Apply(guarded)) => {
-                if let Some(object) = decoded(guarded) {
-                    let before = put(Key::of(&*object), object.clone());
-                    changed(&object, before.as_deref());
+                let key = Key::of(&guarded);
+                match decoded(guarded) {
+                    Ok(object) => {
+                        write(unreadable).remove(&key);
+                        let before = write(objects).insert(key, object.clone());
+                        changed(&object, before.as_deref());
+                    }
+                    // What was read of it before is the best there is.
+                    Err(metadata) => drop(write(unreadable).insert(key, metadata)),
                 }
             }
             Ok(watcher::Event::Delete(guarded)) => {
                 let key = Key::of(&guarded);
-                let before = objects.write().unwrap_or_else(PoisonError::into_inner).remove(&key);
+                write(unreadable).remove(&key);
+                let before = write(objects).remove(&key);
                 if let Some(gone) = before {
                     changed(&gone, Some(&gone));
                 }
@@ -154,13 +182,15 @@ async fn follow<K: Cached>(
     }
 }
 
-fn decoded<K: Cached>(guarded: DeserializeGuard<K>) -> Option<Arc<K>> {
-    match guarded.0 {
-        Ok(object) => Some(Arc::new(object)),
-        Err(invalid) => {
-            let name = invalid.metadata.name.as_deref().unwrap_or_default();
-            tracing::error!(kind = %K::kind(&()), name, error = %invalid.error, "object cannot be read; left alone");
-            None
-        }
-    }
+fn write<T>(lock: &RwLock<T>) -> RwLockWriteGuard<'_, T> {
+    lock.write().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// The object, or the metadata of one that cannot be read.
+fn decoded<K: Cached>(guarded: DeserializeGuard<K>) -> Result<Arc<K>, ObjectMeta> {
+    let object = Key::of(&guarded);
+    guarded.0.map(Arc::new).map_err(|invalid| {
+        tracing::error!(kind = %K::kind(&()), %object, error = %invalid.error, "object cannot be read; left alone");
+        invalid.metadata
+    })
 }

@@ -13,15 +13,15 @@ use jiff::Timestamp;
 use kube::api::{Patch, PatchParams};
 use kube::core::DeserializeGuard;
 use kube::runtime::controller::{Action, Config, Controller};
-use kube::runtime::reflector::ObjectRef;
-use kube::runtime::watcher;
+use kube::runtime::reflector::{self, ObjectRef};
+use kube::runtime::{WatchStreamExt, watcher};
 use kube::{Api, Client, Resource, ResourceExt};
 use serde::Serialize;
 use serde_json::json;
 use tracing::Instrument;
 
 use super::backoff;
-use super::cache::{Cached, Key};
+use super::cache::{Cached, Key, lean};
 use super::events::{Events, Note};
 use super::fault::Fault;
 use super::seeded::{self, Seeded};
@@ -186,7 +186,9 @@ pub async fn run<R: Reconciler>(
         failures: Mutex::default(),
         released: Mutex::default(),
     });
-    Controller::new(api, watcher::Config::default())
+    let (objects, writer) = reflector::store();
+    let changes = watcher(api, watcher::Config::default()).modify(lean).reflect(writer).applied_objects();
+    Controller::for_stream(changes, objects)
         .with_config(Config::default().concurrency(concurrency))
         .reconcile_on(wakes.map(|key| {
             let object = ObjectRef::new(&key.name);
@@ -241,7 +243,8 @@ impl<R: Reconciler> Driver<R> {
         }
     }
 
-    fn wrote(&self, object: R::Object) -> Arc<R::Object> {
+    fn wrote(&self, mut object: R::Object) -> Arc<R::Object> {
+        lean(&mut object);
         let object = Arc::new(object);
         let uid = object.uid().unwrap_or_default();
         self.written.lock().unwrap_or_else(PoisonError::into_inner).insert(uid, object.clone());

@@ -44,11 +44,12 @@ impl Default for Weather {
 
 /// See the module.
 pub struct World {
+    /// First, so that it goes first: its log lies in the control plane's directory.
+    pub operator: Operator,
     pub control_plane: ControlPlane,
     pub cluster: Cluster,
     pub sim: Arc<Sim>,
     pub proxy: ApiProxy,
-    pub operator: Operator,
     others: (Vec<RecordInfo>, Vec<DropletInfo>),
     dangling: Dangling,
 }
@@ -179,7 +180,7 @@ pub fn addresses(sim: &Sim) -> SimAddresses {
         cloudflare: sim.cloudflare_api(),
         digitalocean: sim.digitalocean_api(),
         resolver: sim.resolver(),
-        authority: sim.dns(),
+        authority: Some(sim.dns()),
     }
 }
 

@@ -271,6 +271,20 @@ pub fn refusals_say_what_would_be_right(kubectl: &Kubectl) {
         ),
         (
             environment(),
+            spec(json!({"expiresAt": "9999-12-31T00:00:00Z"})),
+            is(
+                r#"spec.expiresAt: Invalid value: "9999-12-31T00:00:00Z": no time later than 9999-12-29 is known: leave it out for no end"#,
+            ),
+        ),
+        (
+            environment(),
+            spec(json!({"expiresAt": "2030-01-01T00:00:00.0000000001Z"})),
+            is(
+                r#"spec.expiresAt: Invalid value: "2030-01-01T00:00:00.0000000001Z": spec.expiresAt in body should match '^[^.,]*([.][0-9]{1,9}([^0-9.,].*)?)?$'"#,
+            ),
+        ),
+        (
+            environment(),
             spec(json!({"onExpiry": "Remove"})),
             is(r#"spec.onExpiry: Unsupported value: "Remove": supported values: "Keep", "Delete""#),
         ),
@@ -336,6 +350,8 @@ pub fn valid_samples_are_admitted(kubectl: &Kubectl) {
         (environment(), json!({"metadata": {"name": "a".repeat(48)}})),
         (environment(), spec(json!({"slug": "a".repeat(40), "expiresAt": "2030-01-01T00:00:00+02:00"}))),
         (environment(), spec(json!({"lifetime": "1h30m", "onExpiry": "Delete", "owner": "Anna Müller"}))),
+        (environment(), spec(json!({"expiresAt": "9999-12-29T23:59:59.999999999-00:00"}))),
+        (environment(), spec(json!({"expiresAt": "0000-01-01T00:00:00+25:00"}))),
         (claim(), spec(json!({"holders": {"dns": {"kind": "Node", "name": "web-1", "uid": "0c5d1f3a"}}}))),
         (claim(), json!({"metadata": {"name": "rs--zone.example.com"}, "spec": {"namespace": ""}})),
     ];
@@ -343,6 +359,10 @@ pub fn valid_samples_are_admitted(kubectl: &Kubectl) {
         let sample = with(base, &patch);
         let verdict = kubectl.feed(&["apply", "--dry-run=server", "-f", "-"], &sample.to_string());
         assert!(verdict.is_ok(), "{patch}: {verdict:?}");
+        // What is admitted can be read.
+        if sample["kind"] == "Environment" {
+            serde_json::from_value::<roadstead::api::environment::Environment>(sample).unwrap();
+        }
     }
 }
 

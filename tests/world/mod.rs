@@ -44,10 +44,11 @@ spec:
 ";
 
 pub struct World {
+    /// First, so that it goes first: its log lies in the control plane's directory.
+    pub operator: Operator,
     pub control_plane: ControlPlane,
     pub cluster: Cluster,
     pub sim: Sim,
-    pub operator: Operator,
 }
 
 impl World {
@@ -58,12 +59,16 @@ impl World {
 
     /// As [`World::start`], with other settings of the operator.
     pub async fn with(change: impl FnOnce(OperatorOptions) -> OperatorOptions) -> Self {
+        Self::in_zone(serde_json::json!({"name": "example.com"}), change).await
+    }
+
+    /// As [`World::with`], with another zone `example.com`.
+    pub async fn in_zone(zone: Value, change: impl FnOnce(OperatorOptions) -> OperatorOptions) -> Self {
         let control_plane = ControlPlane::start().await;
         let cluster = control_plane.cluster().await;
         cluster.apply_directory(&repository().join("crds")).await;
         let sim = Sim::start(cloudsim::Options::default()).await.unwrap();
-        sim.cloudflare
-            .add_zone(serde_json::from_value::<ZoneSpec>(serde_json::json!({"name": "example.com"})).unwrap());
+        sim.cloudflare.add_zone(serde_json::from_value::<ZoneSpec>(zone).unwrap());
         sim.cloudflare.put_token(
             serde_json::from_value::<CloudflareToken>(serde_json::json!({"value": "cloudflare-token"})).unwrap(),
         );
@@ -74,7 +79,7 @@ impl World {
         let options = change(OperatorOptions::new(env!("CARGO_BIN_EXE_roadstead")));
         let operator = Operator::start(&control_plane, &addresses(&sim), options).await;
         cluster.apply(GROUND).await;
-        Self { control_plane, cluster, sim, operator }
+        Self { operator, control_plane, cluster, sim }
     }
 
     pub async fn apply_node(&self, namespace: &str, name: &str, spec: &str) {
@@ -142,7 +147,7 @@ pub fn addresses(sim: &Sim) -> SimAddresses {
         cloudflare: sim.cloudflare_api(),
         digitalocean: sim.digitalocean_api(),
         resolver: sim.resolver(),
-        authority: sim.dns(),
+        authority: Some(sim.dns()),
     }
 }
 

@@ -83,7 +83,9 @@ impl Refused {
         match self {
             // Its rules refuse what the Environment asks for: only another spec helps.
             Self::Kubernetes(status) if status.code == 422 => {
-                Fault::terminal("NodeRefused", format!("the API server refused the Node {name}: {}", status.message))
+                let words = status.message.trim_end_matches('.');
+                let remedy = "correct spec.node, or the policy that refuses it; it is tried again by itself";
+                Fault::terminal("NodeRefused", format!("the API server refuses the Node {name} ({words}): {remedy}"))
             }
             Self::Kubernetes(status) => kube::Error::Api(status).into(),
             Self::Fault(fault) => fault,

@@ -59,7 +59,7 @@ impl Memory {
             collisions: serde_json::from_value(entry("collisions")).unwrap_or_default(),
             established: serde_json::from_value(entry("established")).unwrap_or_default(),
             warned: serde_json::from_value(entry("warned")).unwrap_or_default(),
-            rollback: serde_json::from_value(entry("rollback")).unwrap_or_default(),
+            rollback: Rollback::of(status),
         }
     }
 
@@ -77,6 +77,13 @@ impl Memory {
 }
 
 impl Rollback {
+    /// The rollback `status` remembers; none if a person broke its entry.
+    #[must_use]
+    pub fn of(status: &EnvironmentStatus) -> Option<Self> {
+        let entry = status.journal.as_ref()?.other.get("rollback")?;
+        serde_json::from_value(entry.clone()).ok()
+    }
+
     /// Whether the Environment, now of `generation`, may be tried again.
     #[must_use]
     pub fn is_over(&self, generation: Option<i64>, now: Timestamp) -> bool {

@@ -2,8 +2,9 @@
 //! report; every decision is in [`plan`].
 //!
 //! An Environment owns one Node, `<environment>-vm`, and speaks to nothing else: names, records and VMs are the Node's
-//! business. Because that Node has an Environment as its controller, a Provider's deletion brake does not count its end;
-//! a Node whose Environment has expired carries the annotation `roadstead.dev/expired: "true"` besides.
+//! business. A Provider's deletion brake does not count the Node's end where it is the Environment's doing: because that
+//! goes or is over, or because it [`replaces`] the Node. One whose Environment has expired carries the annotation
+//! `roadstead.dev/expired: "true"` besides.
 
 mod apply;
 mod memory;
@@ -23,6 +24,7 @@ use async_trait::async_trait;
 use jiff::Timestamp;
 use kube::{Api, Client, Resource, ResourceExt};
 
+use self::memory::Rollback;
 use self::observe::{Facts, Observed};
 use self::plan::Action;
 use crate::api::environment::{Environment, EnvironmentStatus};
@@ -71,6 +73,16 @@ pub fn wakes(node: &Node) -> Vec<Key> {
     let mut names: Vec<_> = [owner, namesake].into_iter().flatten().collect();
     names.dedup();
     names.into_iter().map(|name| Key::namespaced(&namespace, name)).collect()
+}
+
+/// Whether `environment`, which lives on, takes its child `node` away by itself: its name cannot be published, so its VM
+/// is rolled back, or it never had a VM and its slug was given up for another.
+#[must_use]
+pub fn replaces(environment: &Environment, node: &Node) -> bool {
+    let Some(status) = &environment.status else { return false };
+    let rolled_back = Rollback::of(status).is_some_and(|rollback| node.metadata.uid.as_ref() == Some(&rollback.node));
+    let outdated = status.slug.is_some() && status.slug != node.spec.hostname && !observe::has_vm(node);
+    rolled_back || outdated
 }
 
 const CHILD_SUFFIX: &str = "-vm";

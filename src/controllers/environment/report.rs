@@ -22,10 +22,13 @@ const MIRRORED: [&str; 5] = ["Provisioned", "Published", "Resolvable", "Bootstra
 #[must_use]
 pub fn report(observed: &Observed, facts: &Facts, outcome: &Outcome, now: Timestamp) -> EnvironmentStatus {
     let view = View::new(observed, facts, now);
-    // A request that failed does not change where it stands; but what still has to be done is neither in place nor over.
-    let phase = |instead| match verdict(&view).phase {
-        "Active" | "Expired" => instead,
-        phase => phase,
+    // A request that failed does not change where it stands; but what still has to be done is neither in place nor over,
+    // and what was refused is not on its way.
+    let phase = |failed| match (verdict(&view).phase, failed) {
+        ("Deleting", _) => "Deleting",
+        (_, false) => "Error",
+        ("Active" | "Expired", true) => "Provisioning",
+        (phase, true) => phase,
     };
     let verdict = match outcome {
         Outcome::Done => verdict(&view),
@@ -33,8 +36,8 @@ pub fn report(observed: &Observed, facts: &Facts, outcome: &Outcome, now: Timest
         Outcome::Stopped { reason, .. } if *reason == SETTLED => verdict(&view),
         _ if view.paused() => Verdict::kept(),
         Outcome::Waiting(_) => Verdict::kept(),
-        Outcome::Stopped { reason, message } => Verdict::stalled(phase("Error"), reason, message.clone()),
-        Outcome::Failed { reason, message } => Verdict::progressing(phase("Provisioning"), reason, message.clone()),
+        Outcome::Stopped { reason, message } => Verdict::stalled(phase(false), reason, message.clone()),
+        Outcome::Failed { reason, message } => Verdict::progressing(phase(true), reason, message.clone()),
     };
     compose(&view, &verdict)
 }

@@ -164,7 +164,8 @@ fn absent(view: &View, name: &str) -> Verdict {
             "Provisioning",
             "HostnameReserved",
             format!(
-                "{fqdn} was released by namespace {namespace} and stays reserved until its record has left every cache"
+                "{fqdn} was released by namespace {namespace} and stays reserved until its record has left every \
+                 cache: this goes on by itself then"
             ),
         ),
         _ => Verdict::progressing("Provisioning", "CreatingNode", format!("creating the Node {name} for {fqdn}")),

@@ -57,15 +57,15 @@ impl NodeReconciler {
             Action::CreateVm(machine) => return self.create(seen, facts, &machine).await,
             Action::LookByMark => {
                 let found = self.fleet(seen)?.provider().find_by_owner(&seen.mark, priority(seen)).await;
-                facts.looked = Some(found.map_err(|e| Fault::outside("the provider", &e))?);
+                facts.looked = Some(found.map_err(|e| self.failed(seen, &e))?);
             }
             Action::LookByKey => {
                 let found = self.fleet(seen)?.provider().find_by_key(&seen.mark).await;
-                facts.namesakes = Some(found.map_err(|e| Fault::outside("the provider", &e))?);
+                facts.namesakes = Some(found.map_err(|e| self.failed(seen, &e))?);
             }
             Action::GetVm(id) => {
                 let vm = self.fleet(seen)?.provider().get(&id, priority(seen)).await;
-                facts.got.insert(id, vm.map_err(|e| Fault::outside("the provider", &e))?);
+                facts.got.insert(id, vm.map_err(|e| self.failed(seen, &e))?);
             }
             Action::IntendDelete => {
                 facts.intended = true;
@@ -77,31 +77,31 @@ impl NodeReconciler {
             }
             Action::DeleteVm(id) => {
                 let fleet = self.fleet(seen)?;
-                fleet.provider().delete(&id).await.map_err(|e| deleting(&id, &e))?;
+                fleet.provider().delete(&id).await.map_err(|e| self.not_deleted(seen, &id, &e))?;
                 fleet.deleted(&id);
                 facts.deleted.push(id.clone());
                 facts.got.remove(&id);
             }
             Action::UnmarkVm(id) => {
                 let done = self.fleet(seen)?.provider().unmark(&id, &seen.mark).await;
-                done.map_err(|e| Fault::outside("the provider", &e))?;
+                done.map_err(|e| self.failed(seen, &e))?;
                 facts.unmarked.push(id);
             }
             Action::DropOwnerTag => {
                 let done = self.fleet(seen)?.provider().delete_owner_tags(&seen.mark).await;
-                done.map_err(|e| Fault::outside("the provider", &e))?;
+                done.map_err(|e| self.failed(seen, &e))?;
                 facts.untagged = true;
             }
             Action::AdoptVm(id) => {
                 let fleet = self.fleet(seen)?;
                 let vm = fleet.provider().get(&id, Priority::Normal).await;
-                let vm = vm.map_err(|e| Fault::outside("the provider", &e))?;
+                let vm = vm.map_err(|e| self.failed(seen, &e))?;
                 let former = vm.and_then(|vm| vm.mark);
                 let done = fleet.provider().mark(&id, former.as_ref(), &seen.mark).await;
-                done.map_err(|e| Fault::outside("the provider", &e))?;
+                done.map_err(|e| self.failed(seen, &e))?;
                 facts.adopted = true;
                 let looked = fleet.provider().find_by_owner(&seen.mark, Priority::Normal).await;
-                facts.looked = Some(looked.map_err(|e| Fault::outside("the provider", &e))?);
+                facts.looked = Some(looked.map_err(|e| self.failed(seen, &e))?);
             }
             Action::AdoptRecords(former) => {
                 self.zone(seen)?.writer.adopt(&owner(seen), &former);
@@ -145,7 +145,14 @@ impl NodeReconciler {
                 Ok(user_data) => user_data,
                 Err(error) => {
                     facts.create_refused = true;
-                    return Err(Fault::terminal("InvalidUserData", error.to_string()));
+                    // Keys are the Provider's, all else is this Node's.
+                    let message = match &error {
+                        user_data::UserDataError::Key { .. } => {
+                            format!("Provider {}: {error}", seen.node.spec.provider_ref.name)
+                        }
+                        _ => error.to_string(),
+                    };
+                    return Err(Fault::terminal("InvalidUserData", message));
                 }
             };
         let order = CreateVm {
@@ -177,8 +184,60 @@ impl NodeReconciler {
             }
             Err(error) => {
                 facts.create_refused = true;
-                Err(creating(&error))
+                Err(self.not_created(seen, &error))
             }
+        }
+    }
+
+    /// What a call to the provider that failed means.
+    fn failed(&self, seen: &Observed, error: &OutsideError) -> Fault {
+        let is_believed = seen.provider.as_ref().is_some_and(|provider| provider.unusable.is_none());
+        if is_believed && matches!(error, OutsideError::Unauthorized(_)) {
+            self.doubt(&seen.node.spec.provider_ref.name);
+        }
+        Fault::outside("the provider", error)
+    }
+
+    /// What a refused create means: some heal by themselves, others need a person to change what was asked for.
+    fn not_created(&self, seen: &Observed, error: &OutsideError) -> Fault {
+        let OutsideError::Refused { code, message } = error else { return repeated(self.failed(seen, error)) };
+        let spec = &seen.node.spec;
+        let provider = &spec.provider_ref.name;
+        // Where the Node says nothing, the Provider's own word was sent.
+        let of = |asked: &Option<String>, field: &str| match asked {
+            Some(_) => format!("spec.{field}: {message}"),
+            None => format!("spec.digitalocean.{field} of Provider {provider}: {message}"),
+        };
+        let (reason, message) = match code.as_str() {
+            code::DROPLET_LIMIT => {
+                let message = format!("{message}; a VM is ordered as soon as the account may have one more");
+                return Fault::transient("DropletLimit", message);
+            }
+            code::UNKNOWN_SIZE => ("UnknownSize", of(&spec.size, "size")),
+            code::UNKNOWN_REGION => ("UnknownRegion", of(&spec.region, "region")),
+            code::UNKNOWN_IMAGE => ("UnknownImage", of(&spec.image, "image")),
+            code::NOT_OFFERED => ("NotOffered", message.clone()),
+            code::ACCOUNT_CHANGED => ("AccountChanged", message.clone()),
+            _ => {
+                let words = message.trim_end_matches('.');
+                let remedy = format!("correct this spec or that of Provider {provider}; it is tried again by itself");
+                ("CreateRefused", format!("the VM is refused ({words}): {remedy}"))
+            }
+        };
+        Fault::terminal(reason, message)
+    }
+
+    /// A VM with an action still running is deleted later.
+    fn not_deleted(&self, seen: &Observed, id: &str, error: &OutsideError) -> Fault {
+        match error {
+            OutsideError::Refused { code, .. } if code == code::PENDING_EVENT => {
+                let message = format!("VM {id} is busy with another action; deleting it again later");
+                Fault::transient("PendingEvent", message)
+            }
+            OutsideError::Refused { message, .. } => {
+                Fault::transient("DeleteRefused", format!("deleting VM {id}: {message}"))
+            }
+            other => repeated(self.failed(seen, other)),
         }
     }
 
@@ -201,6 +260,15 @@ impl NodeReconciler {
                 after: Duration::from_secs(15),
             }),
         }
+    }
+}
+
+/// A fault that is waited for, as one that is tried again with stored back-off: before each try an intent is written, and
+/// what is written wakes the Node at once.
+fn repeated(fault: Fault) -> Fault {
+    match fault {
+        Fault::Waiting { reason, message, .. } => Fault::Transient { reason, message },
+        other => other,
     }
 }
 
@@ -241,40 +309,5 @@ async fn ask(servers: &[std::net::SocketAddr], records: &[Desired], absent: bool
     } else {
         let expected: Vec<_> = records.iter().map(|r| r.content.clone()).collect();
         propagation::confirm(servers, &first.name, &expected, first.proxied).await
-    }
-}
-
-/// What a refused create means: some heal by themselves, others need the spec changed.
-fn creating(error: &OutsideError) -> Fault {
-    match error {
-        OutsideError::Refused { code, message } if code == code::DROPLET_LIMIT => Fault::transient(
-            "DropletLimit",
-            format!("{message}; a VM is ordered as soon as the account may have one more"),
-        ),
-        OutsideError::Refused { code, message } => {
-            let (reason, field) = match code.as_str() {
-                code::UNKNOWN_SIZE => ("UnknownSize", "spec.size: "),
-                code::UNKNOWN_REGION => ("UnknownRegion", "spec.region: "),
-                code::UNKNOWN_IMAGE => ("UnknownImage", "spec.image: "),
-                code::NOT_OFFERED => ("NotOffered", ""),
-                code::ACCOUNT_CHANGED => ("AccountChanged", ""),
-                _ => ("CreateRefused", ""),
-            };
-            Fault::terminal(reason, format!("{field}{message}"))
-        }
-        other => Fault::outside("the provider", other),
-    }
-}
-
-/// A VM with an action still running is deleted later.
-fn deleting(id: &str, error: &OutsideError) -> Fault {
-    match error {
-        OutsideError::Refused { code, .. } if code == code::PENDING_EVENT => {
-            Fault::transient("PendingEvent", format!("VM {id} is busy with another action; deleting it again later"))
-        }
-        OutsideError::Refused { message, .. } => {
-            Fault::transient("DeleteRefused", format!("deleting VM {id}: {message}"))
-        }
-        other => Fault::outside("the provider", other),
     }
 }

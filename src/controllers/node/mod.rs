@@ -36,6 +36,8 @@ pub struct NodeDeps {
     pub cluster: ClusterId,
     /// Running Zones and Providers.
     pub registry: Arc<Registry>,
+    /// Called with the name of a Provider that refused its token: it is to be looked at.
+    pub doubted: Box<dyn Fn(&str) + Send + Sync>,
     /// All Zones.
     pub zones: Cache<Zone>,
     /// All Providers.

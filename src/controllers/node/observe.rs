@@ -162,6 +162,13 @@ impl NodeReconciler {
         })
     }
 
+    /// A Provider that refused its token is asked about it anew, or its own condition would say so only after the next
+    /// resync.
+    pub(super) fn doubt(&self, provider: &str) {
+        self.deps.registry.doubt_provider(provider);
+        (self.deps.doubted)(provider);
+    }
+
     fn zone_view(&self, zone: &Zone, home: Option<&k8s_openapi::api::core::v1::Namespace>) -> ZoneView {
         let live = self.deps.registry.zone(&zone.name_any());
         let propagation = zone.spec.propagation.as_ref();
@@ -208,11 +215,12 @@ impl NodeReconciler {
                 Hosts::Vms { defaults, snapshot: fleet.snapshot(max_age).await }
             }
         };
-        ProviderView {
-            allowed: is_allowed(&provider.spec.allowed_namespaces, home),
-            unusable: unusable("Provider", &provider.name_any(), provider.status.as_ref().map(|s| &s.conditions[..])),
-            hosts,
+        let name = provider.name_any();
+        let unusable = unusable("Provider", &name, provider.status.as_ref().map(|s| &s.conditions[..]));
+        if let (Hosts::Vms { snapshot: Err(OutsideError::Unauthorized(_)), .. }, None) = (&hosts, &unusable) {
+            self.doubt(&name);
         }
+        ProviderView { allowed: is_allowed(&provider.spec.allowed_namespaces, home), unusable, hosts }
     }
 }
 

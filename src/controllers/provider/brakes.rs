@@ -20,6 +20,7 @@ use crate::cli;
 use crate::cloud::Source;
 use crate::cloud::brake::{Affected, Brake, Hold, Kind, Limits, Verdict};
 use crate::cloud::fleet::{Sight, Snapshot};
+use crate::controllers::environment;
 use crate::controllers::registry::Registry;
 use crate::runtime::cache::{Cache, Key};
 
@@ -163,15 +164,16 @@ impl Brakes {
         count(nodes, provider, unlisted, |n| self.ends_with_its_environment(n, now), released)
     }
 
-    /// Whether the Node is the child of an Environment that is gone, going or over: ending those is not a matter for
-    /// the brake.
+    /// Whether the Node is the child of an Environment that is gone, going or over, or that replaces it: ending those is
+    /// not a matter for the brake.
     fn ends_with_its_environment(&self, node: &Node, now: Timestamp) -> bool {
         let Some(owner) = node.owner_references().iter().find(|owner| owner.kind == "Environment") else {
             return false;
         };
         let key = Key::namespaced(node.namespace().unwrap_or_default(), &owner.name);
         let Some(environment) = self.environments.get(&key) else { return true };
-        environment.metadata.uid.as_deref() != Some(&owner.uid) || has_ended(&environment, now)
+        let is_another = environment.metadata.uid.as_deref() != Some(&owner.uid);
+        is_another || has_ended(&environment, now) || environment::replaces(&environment, node)
     }
 
     fn released(&self) -> MutexGuard<'_, HashMap<String, Released>> {

@@ -211,6 +211,49 @@ async fn children_of_environments_that_end_do_not_count_but_those_of_a_living_on
     }
 }
 
+/// An Environment that lives, under the slug `brave-tiger`, and has rolled back the child with this UID.
+fn rolling_back(name: &str, child: Option<&str>) -> Environment {
+    let mut environment = environment(name);
+    let rollback = child.map(|uid| {
+        let entry = serde_json::json!({
+            "node": uid, "reason": "ForeignRecord", "message": "m", "generation": 1, "attempts": 1,
+            "notBefore": "2027-01-15T08:00:00Z",
+        });
+        ("rollback".to_owned(), entry)
+    });
+    environment.status = Some(EnvironmentStatus {
+        slug: Some("brave-tiger".into()),
+        journal: Some(Journal { other: rollback.into_iter().collect(), ..Journal::default() }),
+        ..Default::default()
+    });
+    environment
+}
+
+#[tokio::test]
+async fn children_that_a_living_environment_takes_away_itself_do_not_count() {
+    let child = |n: usize, hostname: &str, vm: Option<&str>| {
+        let mut node = child_of(deleted(n), &format!("review-{n}"));
+        node.spec.hostname = Some(hostname.into());
+        node.status.get_or_insert_default().vm_id = vm.map(String::from);
+        node
+    };
+    // Each with the UID of the child its Environment remembers to have rolled back.
+    let cases: [(&str, fn(usize) -> Option<String>, &str, Option<&str>, usize); 5] = [
+        ("rolled back", |n| Some(format!("uid-{n}")), "brave-tiger", Some("7"), 30),
+        ("deleted by a person", |_| None, "brave-tiger", Some("7"), 0),
+        ("deleted by a person after an earlier one was rolled back", |_| Some("other".into()), "brave-tiger", None, 0),
+        ("under a slug that was taken", |_| None, "calm-otter", None, 30),
+        ("under another slug, but with a VM", |_| None, "calm-otter", Some("7"), 0),
+    ];
+    for (what, remembered, hostname, vm, through) in cases {
+        let gone: Vec<_> = (0..30).map(|n| child(n, hostname, vm)).collect();
+        let environments = (0..30).map(|n| rolling_back(&format!("review-{n}"), remembered(n).as_deref()));
+        let brakes = Brakes::new(Cache::of(gone.iter().cloned()), Cache::of(environments), Arc::default(), SETTLE);
+        assert_eq!(let_through(&brakes, &provider(), &gone, 0).await, through, "{what}");
+        assert_eq!(brakes.state(&provider(), at(0)).await.hold.is_none(), through > 0, "{what}");
+    }
+}
+
 #[tokio::test]
 async fn a_fleet_that_vanishes_keeps_its_records_until_a_person_approves() {
     let nodes: Vec<_> = (0..20).map(lost).collect();

@@ -188,6 +188,11 @@ fn a_list_of_networks_is_put_to_use_and_a_bad_one_named() {
 }
 
 #[test]
+fn a_source_of_a_later_version_is_named_as_unknown() {
+    assert_eq!(next(&observed(Source::Unknown)), "Stop UnknownProvider");
+}
+
+#[test]
 fn a_hold_is_shown_but_keeps_nothing_else_from_working() {
     let mut seen = with(settled());
     held(&mut seen);

@@ -35,7 +35,8 @@ impl Bench {
         let clock = Clock::fixed(Timestamp::from_second(1_800_000_000).unwrap());
         let state = Arc::new(State::new(clock.clone()));
         state.put_token(token("good"));
-        let zone = ZoneSpec { name: DOMAIN.to_owned(), plan, account: "main".to_owned(), quota: None };
+        let zone =
+            ZoneSpec { name: DOMAIN.to_owned(), plan, account: "main".to_owned(), quota: None, refused: Vec::new() };
         let zone = state.add_zone(zone);
         let app = router(state.clone());
         Self { clock, state, app, zone }

@@ -12,7 +12,7 @@ use crate::{ControlPlane, eventually};
 /// How much of a log is shown when a test fails.
 const SHOWN_LINES: usize = 300;
 
-/// Where the simulated outside listens.
+/// Where the outside listens: the simulated one, but in `make test-live`.
 #[derive(Debug, Clone)]
 pub struct SimAddresses {
     /// Base URL of the Cloudflare API.
@@ -21,8 +21,8 @@ pub struct SimAddresses {
     pub digitalocean: String,
     /// The public resolver.
     pub resolver: SocketAddr,
-    /// The authoritative DNS server.
-    pub authority: SocketAddr,
+    /// The authoritative DNS server; each zone's own without it.
+    pub authority: Option<SocketAddr>,
 }
 
 /// The operator's settings in a test. Durations are short enough that a test need not wait for them.
@@ -104,7 +104,6 @@ impl Operator {
             ("--cluster-id", options.cluster_id),
             ("--metrics-addr", metrics.to_string()),
             ("--resolvers", sim.resolver.to_string()),
-            ("--authority", sim.authority.to_string()),
             ("--resync", milliseconds(options.resync)),
             ("--orphan-interval", milliseconds(options.orphan_interval)),
             ("--settle-time", milliseconds(options.settle_time)),
@@ -112,6 +111,7 @@ impl Operator {
         ] {
             arguments.extend([flag.to_owned(), value]);
         }
+        arguments.extend(sim.authority.iter().flat_map(|authority| ["--authority".to_owned(), authority.to_string()]));
         arguments.extend(options.read_only.then(|| "--read-only".to_owned()));
         arguments.extend(options.arguments);
 
@@ -161,6 +161,13 @@ impl Operator {
     /// Asks the operator to shut down (SIGTERM) and waits up to 30 s for it to end.
     pub async fn terminate(&mut self) -> ExitStatus {
         self.end("TERM", Duration::from_secs(30)).await
+    }
+
+    /// Sends the operator a signal by name, such as `STOP` and `CONT`; nothing happens if it has ended.
+    pub fn signal(&mut self, name: &str) {
+        if let Some(process) = &mut self.process {
+            process.signal(name);
+        }
     }
 
     async fn end(&mut self, signal: &str, deadline: Duration) -> ExitStatus {

@@ -8,7 +8,7 @@ use jiff::Timestamp;
 
 use super::super::observe::{Hosts, Observed, fqdn, static_address};
 use super::super::report;
-use super::{Action, Facts, NodeStep, blocked, elapsed, wait};
+use super::{Action, Facts, NodeStep, elapsed, wait, zone_blocked};
 use crate::api::condition::whole_seconds;
 use crate::api::names::Fqdn;
 use crate::api::refs::DeletionPolicy;
@@ -56,7 +56,7 @@ fn unpublish(seen: &Observed, facts: &Facts, now: Timestamp) -> Option<NodeStep>
         Some((declared, answer)) if declared.is_empty() => match answer {
             Declared::Applied(_) => {}
             Declared::Pending => return Some(withdrawing(WRITER)),
-            Declared::Blocked(error) => return Some(blocked("Cloudflare", error)),
+            Declared::Blocked(error) => return Some(zone_blocked(seen, error)),
             Declared::Refused(refusal) => {
                 let message = format!(
                     "{name} cannot be withdrawn: {refusal}; give the record up with the annotation \

@@ -9,7 +9,7 @@ use jiff::Timestamp;
 use super::super::observe::{Hosts, Observed, ProviderView};
 use super::super::report;
 use super::target::{Target, machine, target};
-use super::{Action, Facts, NodeStep, blocked, elapsed, stop, wait};
+use super::{Action, Facts, NodeStep, blocked, elapsed, stop, wait, zone_blocked};
 use crate::api::condition::whole_seconds;
 use crate::api::names::{Kinship, vm_name};
 use crate::api::node::NodeStatus;
@@ -70,21 +70,22 @@ fn claim(seen: &Observed, facts: &Facts, target: &Target, now: Timestamp) -> Opt
             Standing::Ours => {}
             Standing::Free => return Some(Step::Do(Action::Claim(reservation))),
             Standing::Taken { namespace, holder } => {
-                let what = &reservation.fqdn;
-                let (kind, name) = (&holder.kind, &holder.name);
+                let (field, reason) = match &seen.node.spec.hostname {
+                    _ if reservation.name.starts_with("rs--ip.") => ("spec.address", "AddressTaken"),
+                    Some(_) => ("spec.hostname", "HostnameTaken"),
+                    None => ("metadata.name", "HostnameTaken"),
+                };
                 let message = format!(
-                    "{what} is held by {kind} {namespace}/{name}: choose another, or delete that one; \
+                    "{field}: {} is held by {} {namespace}/{}: choose another, or delete that one; \
                      `kubectl get hostnameclaim {}` shows the claim",
-                    reservation.name
+                    reservation.fqdn, holder.kind, holder.name, reservation.name
                 );
-                return Some(stop(
-                    if reservation.name.starts_with("rs--ip.") { "AddressTaken" } else { "HostnameTaken" },
-                    message,
-                ));
+                return Some(stop(reason, message));
             }
             Standing::Reserved { namespace, until } => {
                 let message = format!(
-                    "{} was released by namespace {namespace} and stays reserved until its record has left every cache",
+                    "{} was released by namespace {namespace} and stays reserved until its record has left every \
+                     cache: this goes on by itself then",
                     reservation.fqdn
                 );
                 let left = Duration::try_from(until.duration_since(now)).unwrap_or_default();
@@ -252,7 +253,7 @@ fn foreign(seen: &Observed, facts: &Facts) -> Option<NodeStep> {
         Some(Checked::Free | Checked::Own(_)) => None,
         Some(Checked::Pending) => Some(wait("CheckingName", "looking for records at the name", WRITER, false)),
         Some(Checked::Taken(refusal)) => Some(refused(seen, facts, refusal)),
-        Some(Checked::Blocked(error)) => Some(blocked("Cloudflare", error)),
+        Some(Checked::Blocked(error)) => Some(zone_blocked(seen, error)),
     }
 }
 
@@ -272,7 +273,12 @@ pub(super) fn refused(seen: &Observed, facts: &Facts, refusal: &Refusal) -> Node
             "AdoptionRequired"
         }
     };
-    stop(reason, refusal.to_string())
+    let message = match refusal {
+        Refusal::Quota { .. } => format!("Zone {}: {refusal}", seen.node.spec.zone_ref.name),
+        Refusal::Rejected { .. } => format!("{refusal}: correct what it names; it is tried again by itself"),
+        Refusal::Foreign { .. } | Refusal::AdoptionRequired { .. } => refusal.to_string(),
+    };
+    stop(reason, message)
 }
 
 /// A replacement asked for by annotation, and the end of the VM it replaced.
@@ -364,6 +370,6 @@ fn lost(seen: &Observed, facts: &Facts, provider: &ProviderView, now: Timestamp)
         }
         Some((_, Declared::Pending)) => Some(wait("Withdrawing", gone, WRITER, false)),
         Some((_, Declared::Refused(refusal))) => Some(refused(seen, facts, refusal)),
-        Some((_, Declared::Blocked(error))) => Some(blocked("Cloudflare", error)),
+        Some((_, Declared::Blocked(error))) => Some(zone_blocked(seen, error)),
     }
 }

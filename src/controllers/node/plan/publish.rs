@@ -9,7 +9,7 @@ use super::super::observe::{Observed, ZoneView};
 use super::super::report;
 use super::forward::{BOOTING, WRITER, refused};
 use super::target::Target;
-use super::{Action, Facts, NodeStep, blocked, elapsed, noted, stop, wait};
+use super::{Action, Facts, NodeStep, elapsed, noted, stop, wait, zone_blocked};
 use crate::api::condition::{self, whole_seconds};
 use crate::dns::propagation::Confirmation;
 use crate::dns::{Declared, Desired};
@@ -37,9 +37,10 @@ pub(super) fn publish(
             let waiting = Wait { reason: publishing, message, after: WRITER, keep_ready: false };
             return noted(seen, facts, waiting, now, Action::Declare(wanted));
         }
-        Some((_, Declared::Pending)) => return wait(publishing, message, WRITER, false),
+        // A writer that has just started, or that repairs an edit, says nothing against what is known to be there.
+        Some((_, Declared::Pending)) => return wait(publishing, message, WRITER, was_published(seen, &wanted)),
         Some((_, Declared::Refused(refusal))) => return refused(seen, facts, refusal),
-        Some((_, Declared::Blocked(error))) => return blocked("Cloudflare", error),
+        Some((_, Declared::Blocked(error))) => return zone_blocked(seen, error),
         Some((_, Declared::Applied(_))) => {}
     }
     if let Some(step) = former_address(seen, facts, target) {
@@ -63,6 +64,17 @@ pub(super) fn publish(
         return step;
     }
     replacement_required(seen).unwrap_or(Step::Done)
+}
+
+/// Whether exactly these records were in place when they were last looked at.
+fn was_published(seen: &Observed, wanted: &[Desired]) -> bool {
+    let known = seen.status.record.as_ref();
+    let is_same = |wanted: &Desired| {
+        known.is_some_and(|known| {
+            known.content == wanted.content.to_string() && known.ttl == i64::from(wanted.effective_ttl())
+        })
+    };
+    wanted.iter().all(is_same)
 }
 
 /// Whether the published record was seen everywhere before and is the same still.

@@ -60,25 +60,27 @@ pub fn target(seen: &Observed) -> Result<Target, Box<NodeStep>> {
     let err = |step| Err(Box::new(step));
     let (zone_name, provider_name) = (&spec.zone_ref.name, &spec.provider_ref.name);
     let Some(zone) = &seen.zone else {
-        let message = format!("spec.zoneRef: there is no Zone {zone_name}; this Node goes on when it is created");
+        let message = format!("spec.zoneRef: there is no Zone {zone_name}: create it, and this goes on by itself");
         return err(wait("ZoneNotFound", message, WATCHED, false));
     };
     let Some(provider) = &seen.provider else {
         let message =
-            format!("spec.providerRef: there is no Provider {provider_name}; this Node goes on when it is created");
+            format!("spec.providerRef: there is no Provider {provider_name}: create it, and this goes on by itself");
         return err(wait("ProviderNotFound", message, WATCHED, false));
     };
     let namespace = &seen.claimant.namespace;
     for (allowed, kind, name) in [(zone.allowed, "Zone", zone_name), (provider.allowed, "Provider", provider_name)] {
         if !allowed {
             let message = format!(
-                "namespace {namespace} may not use {kind} {name}: its spec.allowedNamespaces does not include it"
+                "namespace {namespace} may not use {kind} {name}: have its spec.allowedNamespaces include the \
+                 namespace, or create the object with another {kind}"
             );
             return err(stop("NamespaceNotAllowed", message));
         }
     }
     let Some(domain) = &zone.domain else {
-        return err(wait("ZoneNotReady", format!("Zone {zone_name} has no valid domain"), WATCHED, false));
+        let message = format!("Zone {zone_name} has no valid domain: look at its own condition");
+        return err(wait("ZoneNotReady", message, WATCHED, false));
     };
     let Some(fqdn) = fqdn(&seen.node, domain) else {
         let label = spec.hostname.as_deref().unwrap_or(&seen.claimant.holder.name);
@@ -111,16 +113,19 @@ pub fn target(seen: &Observed) -> Result<Target, Box<NodeStep>> {
             return err(stop("AddressNotAllowed", message));
         }
         (true, None, _) => {
-            let message =
-                format!("spec.address: missing; Provider {provider_name} is static, so name the host's IP address");
+            let message = format!(
+                "spec.address: missing, and Provider {provider_name} has existing hosts only: name the IP address of \
+                 one, or use a Provider that makes VMs"
+            );
             return err(stop("AddressRequired", message));
         }
         (true, Some(text), None) => {
-            return err(stop("InvalidAddress", format!("spec.address: `{text}` is not an IP address")));
+            let message = format!("spec.address: `{text}` is not an IP address: write one such as 203.0.113.7");
+            return err(stop("InvalidAddress", message));
         }
     };
     if let Hosts::Static(Err(refusal)) = &provider.hosts {
-        return err(stop("AddressNotAllowed", format!("spec.address: {refusal}")));
+        return err(stop("AddressNotAllowed", format!("Provider {provider_name}: {refusal}")));
     }
     // The schema keeps TTLs within 60..=86400.
     let ttl = u32::try_from(spec.ttl.unwrap_or(zone.ttl)).unwrap_or(300);

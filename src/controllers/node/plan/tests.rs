@@ -253,6 +253,33 @@ fn a_name_is_asked_for_at_its_own_servers_before_any_resolver() {
 }
 
 #[test]
+fn ready_outlasts_a_writer_that_has_not_looked_yet_but_not_a_record_that_has_to_change() {
+    let keeps = |seen: &Observed| {
+        let facts = Facts { declared: Some((vec![record("203.0.113.7")], Declared::Pending)), ..Facts::default() };
+        let Step::Wait(wait) = plan(seen, &facts, now()) else { panic!("the writer is waited for") };
+        assert_eq!(wait.reason, "Publishing");
+        wait.keep_ready
+    };
+    assert!(keeps(&settled(rack())));
+    for known in [
+        None,
+        Some(RecordStatus { id: "r".into(), content: "203.0.113.6".into(), ttl: 300 }),
+        Some(RecordStatus { id: "r".into(), content: "203.0.113.7".into(), ttl: 60 }),
+    ] {
+        let mut seen = settled(rack());
+        seen.status.record = known;
+        assert!(!keeps(&seen), "{:?}", seen.status.record);
+    }
+}
+
+#[test]
+fn what_the_schema_lets_through_by_mistake_is_still_refused_by_name() {
+    let mut seen = rack();
+    spec(&mut seen, |node| node.spec.address = Some("203.0.113".into()));
+    assert_eq!(word(&seen, &Facts::default()), "stop InvalidAddress");
+}
+
+#[test]
 fn a_changed_size_asks_for_a_replacement_which_only_a_new_token_orders() {
     let mut seen = settled(droplets(vec![vm("7", 1)]));
     let mut facts = applied("203.0.113.7");
@@ -389,6 +416,11 @@ fn the_ways_out_of_a_deletion() {
     assert_eq!(word(&stuck, &Facts::default()), "SayAbandoned");
     let said = Facts { said: vec!["dns", "vm"], ..Facts::default() };
     assert_eq!(word(&stuck, &said), "Release");
+
+    let mut refused = withdrawn();
+    let refusal = Refusal::Rejected { name: "web-1.example.com".into(), code: "9999".into(), message: "no".into() };
+    refused.declared = Some((Vec::new(), Declared::Refused(refusal)));
+    assert_eq!(word(&delete(settled(rack())), &refused), "wait WithdrawalRefused");
 
     let mut held = delete(settled(rack()));
     held.held = Some(Held { reason: "DeletionHeld", message: "held".into() });

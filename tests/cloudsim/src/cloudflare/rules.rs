@@ -122,7 +122,7 @@ fn full_name(zone: &Zone, name: &str) -> Result<String, Refusal> {
         label => format!("{label}.{domain}"),
     };
     let fits = |label: &str| (1..=63).contains(&label.len()) && !label.contains(char::is_whitespace);
-    if full.len() > 253 || !full.split('.').all(fits) {
+    if full.len() > 253 || !full.split('.').all(fits) || zone.spec.refused.contains(&full) {
         return Err(Refusal::invalid(9000, "DNS name is invalid."));
     }
     Ok(full)

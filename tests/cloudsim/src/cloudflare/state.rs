@@ -62,6 +62,9 @@ pub struct ZoneSpec {
     /// Another limit of records than the plan's.
     #[serde(default)]
     pub quota: Option<usize>,
+    /// Names it refuses, on grounds that no client can see beforehand.
+    #[serde(default)]
+    pub refused: Vec<String>,
 }
 
 fn pro() -> Plan {

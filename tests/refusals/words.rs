@@ -1,0 +1,193 @@
+//! Whether the table is complete: every reason that stands in the source is in it, or its test is named here.
+//!
+//! A reason is a word in CamelCase between quotes. So are the names of conditions, kinds and events, which are listed as
+//! what they are: a new word anywhere fails the test until somebody says what it is.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
+
+use super::rows::rows;
+
+const ROOT: &str = env!("CARGO_MANIFEST_DIR");
+
+/// Where reasons are given.
+const SOURCES: [&str; 4] = ["src/controllers", "src/dns", "src/cloud", "src/runtime"];
+
+/// Reasons that need more than a spec to be met, and a file whose tests meet them.
+const ELSEWHERE: [(&str, &str); 17] = [
+    ("AccountChanged", "tests/zones.rs"),
+    ("DeletionHeld", "tests/providers.rs"),
+    ("Expired", "tests/environment.rs"),
+    ("InUse", "tests/zones.rs"),
+    ("MassAbsence", "tests/providers.rs"),
+    ("PropagationTimeout", "tests/node.rs"),
+    ("RateLimited", "tests/outages.rs"),
+    ("ReadOnly", "tests/outages.rs"),
+    ("VMLost", "tests/node.rs"),
+    ("VMMissing", "src/controllers/node/plan/tests.rs"),
+    ("WithdrawalRefused", "src/controllers/node/plan/tests.rs"),
+    ("ZoneChanged", "src/controllers/zone/plan_tests.rs"),
+    // The operator's own rights.
+    ("SecretForbidden", "src/controllers/credential.rs"),
+    // The schema lets nothing through that would be refused so.
+    ("InvalidAddress", "src/controllers/node/plan/tests.rs"),
+    ("InvalidBrake", "src/controllers/provider/plan_tests.rs"),
+    ("InvalidLifetime", "src/controllers/environment/tests/decisions.rs"),
+    ("UnknownProvider", "src/controllers/provider/plan_tests.rs"),
+];
+
+/// Reasons of what is under way, or of what failed and is tried again: nobody has to do anything.
+const PASSING: [&str; 32] = [
+    "Adopting",
+    "ChangingSlug",
+    "CheckingName",
+    "Conflict",
+    "CreatingNode",
+    "CreatingVM",
+    "DeleteRefused",
+    "Deleting",
+    "DeletingVM",
+    "DomainReserved",
+    "Expiring",
+    "Internal",
+    "KubernetesAPI",
+    "KubernetesForbidden",
+    "NodeDeleted",
+    "OutcomeUnknown",
+    "Paused",
+    "PendingEvent",
+    "Propagating",
+    "Publishing",
+    "ReadingZone",
+    "Refused",
+    "Replacing",
+    "Starting",
+    "Unavailable",
+    "Waiting",
+    "WaitingForAddress",
+    "WaitingForEarlierNode",
+    "WaitingForNode",
+    "WaitingForTTL",
+    "Withdrawing",
+    "Withdrawn",
+];
+
+/// Words that are no reason of Ready being False.
+const WORDS: [&str; 42] = [
+    // Phases, and values of conditions and claims.
+    "Active",
+    "Error",
+    "False",
+    "Held",
+    "Provisioning",
+    "Tombstone",
+    "True",
+    // Conditions other than Ready, and what they say when all is well.
+    "Accepted",
+    "Bootstrapped",
+    "CredentialReady",
+    "NotPublished",
+    "Provisioned",
+    "Published",
+    "Reachable",
+    "Ready",
+    "RecordPublished",
+    "Resolvable",
+    "StaticHost",
+    "VMReady",
+    // Events.
+    "Abandoned",
+    "ExpiringSoon",
+    "OrphansFound",
+    "Revived",
+    "RolledBack",
+    "SlugChanged",
+    "SurplusVMDeleted",
+    "TokenInstalled",
+    "Undecodable",
+    "VMCreated",
+    // Steps in journals.
+    "CreateNode",
+    "CreateVM",
+    "DeleteVM",
+    "Settled",
+    // Names of kinds, of APIs and of what they answer.
+    "AlreadyExists",
+    "Cloudflare",
+    "Credential",
+    "DigitalOcean",
+    "Environment",
+    "Node",
+    "Provider",
+    "Reconcile",
+    "Zone",
+];
+
+/// Every quoted word in CamelCase outside tests, and a file it stands in.
+fn words() -> BTreeMap<String, String> {
+    fn gather(path: &Path, into: &mut BTreeMap<String, String>) {
+        let name = path.file_name().unwrap_or_default().to_string_lossy();
+        if name.contains("tests") || name == "fake.rs" || name == "words.rs" {
+            return;
+        }
+        if path.is_dir() {
+            for entry in std::fs::read_dir(path).unwrap() {
+                gather(&entry.unwrap().path(), into);
+            }
+            return;
+        }
+        let text = std::fs::read_to_string(path).unwrap();
+        // Tests stand at the end of their file.
+        let heads = ["\n#[cfg(test)]\nmod tests {", "\n#[cfg(test)]\npub(crate) mod tests {"];
+        let end = heads.iter().filter_map(|head| text.find(head)).min().unwrap_or(text.len());
+        let code = &text[..end];
+        for word in quoted(code) {
+            into.entry(word.to_owned()).or_insert_with(|| path.display().to_string());
+        }
+    }
+    let mut words = BTreeMap::new();
+    for source in SOURCES {
+        gather(&Path::new(ROOT).join(source), &mut words);
+    }
+    words
+}
+
+/// Words between quotes that begin with a capital letter and have small ones, too.
+fn quoted(code: &str) -> impl Iterator<Item = &str> {
+    let is_word = |text: &&str| {
+        text.starts_with(|c: char| c.is_ascii_uppercase())
+            && text.bytes().all(|b| b.is_ascii_alphabetic())
+            && text.bytes().any(|b| b.is_ascii_lowercase())
+    };
+    // Quotes need no pairing: what stands between two literals is no single word.
+    code.split('"').filter(is_word)
+}
+
+#[test]
+fn every_reason_in_the_source_is_in_the_table_or_has_its_test_elsewhere_and_the_readme_explains_it() {
+    let words = words();
+    let table: BTreeSet<&str> = rows().iter().map(|row| row.reason).collect();
+    let elsewhere = ELSEWHERE.iter().map(|(reason, _)| *reason);
+    let listed: Vec<&str> = table.iter().copied().chain(elsewhere).chain(PASSING).chain(WORDS).collect();
+    let unknown: Vec<_> = words.iter().filter(|(word, _)| !listed.contains(&word.as_str())).collect();
+    assert!(
+        unknown.is_empty(),
+        "reasons without a row in the table, or words to be listed as something else: {unknown:#?}"
+    );
+    let gone: Vec<_> = listed.iter().filter(|word| !words.contains_key(**word)).collect();
+    assert!(gone.is_empty(), "nothing in the source says {gone:?}");
+    let distinct: BTreeSet<_> = listed.iter().collect();
+    assert_eq!(distinct.len(), listed.len(), "listed twice");
+
+    let read =
+        |path: &str| std::fs::read_to_string(Path::new(ROOT).join(path)).unwrap_or_else(|e| panic!("{path}: {e}"));
+    for (reason, file) in ELSEWHERE {
+        let text = read(file);
+        let tests = if file.contains("test") { &text } else { text.split("#[cfg(test)]").last().unwrap() };
+        assert!(tests.contains(reason), "no test in {file} speaks of {reason}");
+    }
+    let readme = read("README.md");
+    let reasons = &listed[..listed.len() - WORDS.len()];
+    let mute: Vec<_> = reasons.iter().filter(|reason| !readme.contains(&format!("`{reason}`"))).collect();
+    assert!(mute.is_empty(), "the README does not explain {mute:?}");
+}
