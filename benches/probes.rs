@@ -58,10 +58,11 @@ async fn serve(scheme: &str, certificates: &Path) {
         tokio::spawn(async move {
             match tls {
                 None => answer(stream, hang).await,
-                Some(tls) => match tls.accept(stream).await {
-                    Ok(stream) => answer(stream, hang).await,
-                    Err(_) => {}
-                },
+                Some(tls) => {
+                    if let Ok(stream) = tls.accept(stream).await {
+                        answer(stream, hang).await;
+                    }
+                }
             }
         });
     }
