@@ -1,6 +1,6 @@
 //! How late, how busy and how large the probe engine is: `cargo bench --bench probes [-- TARGETS SECONDS SCHEME]`,
-//! 10,000 HTTP targets for 30 s by default, each probed every 10 s. SCHEME is `http`, `tcp` or `hang` (a server that
-//! accepts and never answers).
+//! 10,000 HTTP targets for 30 s by default, each probed every 10 s. SCHEME is `http`, `https`, `tcp` or `hang` (a server
+//! that accepts and never answers).
 //!
 //! The server is this program again as a child process, so that processor and memory are the engine's alone. Every
 //! target has an address of its own in 127.0.0.0/8. The child ends with its standard input, and so with its parent.
@@ -9,6 +9,7 @@
 
 use std::io::{BufRead, BufReader, Read};
 use std::net::Ipv4Addr;
+use std::path::Path;
 use std::process::{Child, ChildStdout, Command, Stdio};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -16,9 +17,12 @@ use std::time::Duration;
 use async_trait::async_trait;
 use http::Method;
 use roadstead::probe::{CONCURRENCY, Check, Engine, HttpCheck, Meter, Probed, Scheme, SelfCheck, Settings, Target};
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::TcpListener;
 use tokio::sync::mpsc;
+use tokio_rustls::TlsAcceptor;
 
 /// How often each target is probed.
 const INTERVAL: Duration = Duration::from_secs(10);
@@ -31,13 +35,13 @@ fn main() {
     // cargo adds `--bench`.
     let arguments: Vec<String> = std::env::args().skip(1).filter(|argument| argument != "--bench").collect();
     match arguments.first().map(String::as_str) {
-        Some("serve") => serve(arguments.get(1).is_some_and(|answer| answer == "hang")),
+        Some("serve") => serve(&arguments[1], Path::new(&arguments[2])),
         _ => measure(&arguments),
     }
 }
 
 #[tokio::main(flavor = "current_thread")]
-async fn serve(hang: bool) {
+async fn serve(scheme: &str, certificates: &Path) {
     let socket = tokio::net::TcpSocket::new_v4().unwrap();
     socket.bind((Ipv4Addr::UNSPECIFIED, 0).into()).unwrap();
     let listener: TcpListener = socket.listen(8_192).unwrap();
@@ -46,16 +50,43 @@ async fn serve(hang: bool) {
         let _ = std::io::stdin().read_to_end(&mut Vec::new());
         std::process::exit(0);
     });
+    let hang = scheme == "hang";
+    let tls = (scheme == "https").then(|| acceptor(certificates));
     loop {
-        let Ok((mut stream, _)) = listener.accept().await else { continue };
+        let Ok((stream, _)) = listener.accept().await else { continue };
+        let tls = tls.clone();
         tokio::spawn(async move {
-            let mut request = [0; 1024];
-            while let Ok(1..) = stream.read(&mut request).await {
-                if !hang {
-                    let _ = stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok").await;
+            match tls {
+                None => answer(stream, hang).await,
+                Some(tls) => {
+                    if let Ok(stream) = tls.accept(stream).await {
+                        answer(stream, hang).await;
+                    }
                 }
             }
         });
+    }
+}
+
+fn acceptor(certificates: &Path) -> TlsAcceptor {
+    let certificate = CertificateDer::from_pem_file(certificates.join("server.pem")).unwrap();
+    let key = PrivateKeyDer::from_pem_file(certificates.join("server.key")).unwrap();
+    let config = rustls::ServerConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()))
+        .with_safe_default_protocol_versions()
+        .unwrap()
+        .with_no_client_auth()
+        .with_single_cert(vec![certificate], key)
+        .unwrap();
+    TlsAcceptor::from(Arc::new(config))
+}
+
+async fn answer(mut stream: impl AsyncRead + AsyncWrite + Unpin, hang: bool) {
+    let mut request = [0; 1024];
+    while let Ok(1..) = stream.read(&mut request).await {
+        if !hang {
+            let _ = stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok").await;
+            let _ = stream.flush().await;
+        }
     }
 }
 
@@ -93,9 +124,10 @@ impl SelfCheck for Up {
 struct Server(Child, u16);
 
 impl Server {
-    fn start(scheme: &str) -> Self {
+    fn start(scheme: &str, certificates: &Path) -> Self {
         let mut child = Command::new(std::env::current_exe().unwrap())
             .args(["serve", scheme])
+            .arg(certificates)
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .spawn()
@@ -118,13 +150,15 @@ async fn measure(arguments: &[String]) {
     let number = |index: usize, default: u64| arguments.get(index).map_or(default, |text| text.parse().unwrap());
     let (targets, seconds) = (usize::try_from(number(0, 10_000)).unwrap(), number(1, 30));
     let scheme = arguments.get(2).map_or("http", String::as_str);
-    let server = Server::start(scheme);
+    let certificates = tempfile::tempdir().unwrap();
+    let ca = (scheme == "https").then(|| certificate(certificates.path()));
+    let server = Server::start(scheme, certificates.path());
 
     let before = resident();
     let samples = Arc::new(Samples::default());
     let settings = Settings {
         allow_cidrs: vec!["127.0.0.0/8".parse().unwrap()],
-        extra_ca: None,
+        extra_ca: ca,
         concurrency: CONCURRENCY,
         self_check: Arc::new(Up),
         meter: samples.clone(),
@@ -163,13 +197,23 @@ async fn measure(arguments: &[String]) {
     drop(server);
 }
 
+/// A certificate of the server, which trusts itself.
+fn certificate(dir: &Path) -> Vec<u8> {
+    let arguments = "req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -keyout server.key -out server.pem \
+                     -subj /CN=bench -days 2 -addext subjectAltName=DNS:shop.example.com \
+                     -addext basicConstraints=CA:FALSE";
+    let output = Command::new("openssl").current_dir(dir).args(arguments.split_whitespace()).output().unwrap();
+    assert!(output.status.success(), "openssl: {}", String::from_utf8_lossy(&output.stderr));
+    std::fs::read(dir.join("server.pem")).unwrap()
+}
+
 fn target(owner: &str, n: usize, port: u16, scheme: &str) -> Target {
     let address = Ipv4Addr::from(u32::from(Ipv4Addr::new(127, 1, 0, 0)) + u32::try_from(n).unwrap()).to_string();
     let check = if scheme == "tcp" {
         Check::Tcp { address, port }
     } else {
         Check::Http(HttpCheck {
-            scheme: Scheme::Http,
+            scheme: if scheme == "https" { Scheme::Https } else { Scheme::Http },
             address,
             port,
             method: Method::GET,

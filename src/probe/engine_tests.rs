@@ -3,7 +3,7 @@
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use tokio::sync::Semaphore;
-use tokio::time::sleep;
+use tokio::time::{sleep, timeout};
 
 use super::state_tests::{down, target, verdict};
 use super::*;
@@ -144,6 +144,11 @@ impl Rig {
 
 const AN_INSTANT: Duration = Duration::from_millis(5);
 
+/// What must happen within a minute of the paused clock: without an end, probes would go on for ever.
+async fn soon<T>(wait: impl Future<Output = T>) -> T {
+    timeout(seconds(60), wait).await.expect("it should have happened by now")
+}
+
 fn seconds(seconds: u64) -> Duration {
     Duration::from_secs(seconds)
 }
@@ -152,7 +157,7 @@ fn seconds(seconds: u64) -> Duration {
 async fn a_new_target_is_healthy_with_its_first_success_and_counted() {
     let mut rig = Rig::new(|_, _| (AN_INSTANT, Outcome::Success));
     rig.engine.declare("node/shop/web", vec![target("node/shop/web")]);
-    let turn = rig.transitions.recv().await.unwrap();
+    let turn = soon(rig.transitions.recv()).await.unwrap();
     assert_eq!((&*turn.key, turn.verdict.health), ("node/shop/web", Health::Healthy));
     assert_eq!(turn.verdict.reason, reason::SUCCEEDED);
     assert_eq!(rig.engine.verdict("node/shop/web"), Some(turn.verdict));
@@ -202,7 +207,7 @@ async fn an_outage_of_our_own_changes_nothing_and_afterwards_the_one_dead_target
     sleep(outage.start).await;
     assert!(!*isolated.borrow_and_update());
     rig.uplink.up.store(false, Ordering::SeqCst);
-    isolated.changed().await.unwrap();
+    soon(isolated.changed()).await.unwrap();
     assert!(*isolated.borrow_and_update());
     assert!(rig.fake.start.elapsed() < outage.start + seconds(12), "before any target could have failed three times");
 
@@ -213,12 +218,12 @@ async fn an_outage_of_our_own_changes_nothing_and_afterwards_the_one_dead_target
         assert_eq!(rig.engine.verdict(&format!("group/shop/web/{n}")), Some(verdict(Health::Healthy)));
     }
     rig.uplink.up.store(true, Ordering::SeqCst);
-    isolated.changed().await.unwrap();
+    soon(isolated.changed()).await.unwrap();
     assert!(!*isolated.borrow_and_update());
     let back = rig.fake.start.elapsed();
     assert!(back < outage.end + seconds(2));
 
-    let turn = rig.transitions.recv().await.unwrap();
+    let turn = soon(rig.transitions.recv()).await.unwrap();
     assert_eq!((&*turn.key, turn.verdict.health), ("group/shop/web/3", Health::Unhealthy));
     let failures = rig.begun("group/shop/web/3").into_iter().filter(|at| *at >= back).collect::<Vec<_>>();
     assert_eq!(rig.fake.start.elapsed(), failures[2] + AN_INSTANT, "three failures after the outage, none before");
@@ -234,11 +239,11 @@ async fn a_self_check_that_does_not_answer_has_failed() {
     sleep(seconds(60)).await;
     let uplink = rig.uplink.clone();
     let answer = uplink.answers.try_acquire().unwrap();
-    rig.engine.isolated().wait_for(|isolated| *isolated).await.unwrap();
+    soon(rig.engine.isolated().wait_for(|isolated| *isolated)).await.unwrap();
     sleep(seconds(200)).await;
     assert_eq!(rig.turns(), []);
     drop(answer);
-    rig.engine.isolated().wait_for(|isolated| !*isolated).await.unwrap();
+    soon(rig.engine.isolated().wait_for(|isolated| !*isolated)).await.unwrap();
     sleep(seconds(60)).await;
     assert_eq!(rig.turns().len(), 5, "they really are down");
 }
@@ -256,7 +261,7 @@ async fn in_doubt_the_self_check_is_asked_at_most_four_times_a_second() {
             fallen += usize::from(rig.transitions.recv().await.unwrap().verdict.health == Health::Unhealthy);
         }
     };
-    tokio::time::timeout(seconds(40), listen).await.unwrap();
+    timeout(seconds(40), listen).await.unwrap();
     let asked = rig.uplink.asked.load(Ordering::SeqCst);
     let at_most = 4 * usize::try_from(rig.fake.start.elapsed().as_secs() - 59).unwrap();
     assert!((1..=at_most).contains(&asked), "{asked} of {at_most}");
@@ -310,7 +315,7 @@ async fn a_slow_receiver_holds_up_no_probe_and_misses_no_turn() {
     sleep(seconds(360)).await;
     assert!(rig.begun("g/0").len() >= 32);
     let mut seen = Vec::new();
-    while let Ok(turn) = tokio::time::timeout(Duration::from_millis(1), rig.transitions.recv()).await {
+    while let Ok(turn) = timeout(Duration::from_millis(1), rig.transitions.recv()).await {
         seen.push(turn.unwrap());
     }
     for n in 0..10 {
@@ -357,7 +362,7 @@ async fn with_the_last_handle_everything_ends() {
     sleep(Duration::from_millis(500)).await;
     assert_eq!(fake.running.load(Ordering::SeqCst), 1, "one handle is left");
     drop(another);
-    assert_eq!(transitions.recv().await, None);
+    assert_eq!(soon(transitions.recv()).await, None);
     assert_eq!(fake.running.load(Ordering::SeqCst), 0);
     assert_eq!(fake.begun.lock().unwrap().len(), 1);
 }

@@ -347,6 +347,26 @@ fn what_began_before_the_network_came_back_counts_for_nothing() {
     assert_eq!(world.health("a"), Some(Health::Healthy));
 }
 
+#[test]
+fn failures_from_before_an_outage_was_noticed_are_discarded() {
+    let mut world = World::new(16);
+    world.state.restore("a", verdict(Health::Healthy));
+    world.declare("a", vec![target("a")]);
+    let check = |world: &mut World, passed| {
+        world.state.begin_self_check();
+        world.state.end_self_check(passed, Timestamp::UNIX_EPOCH).len()
+    };
+    for (failure, fallen) in [(1, 0), (2, 0), (3, 0), (4, 0), (5, 1)] {
+        world.now += seconds(11);
+        let launch = world.launch();
+        world.finish(&launch, down());
+        if failure == 2 {
+            assert_eq!(check(&mut world, false), 0);
+        }
+        assert_eq!(check(&mut world, true), fallen, "after {failure} failures");
+    }
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(64))]
 
