@@ -1,6 +1,12 @@
 //! What a thousand Nodes cost: seconds, calls, writes and memory, in one run against a real control plane and simulated
 //! clouds that take 50 ms a call. `make bench` prints the table; `make bench-large` that of five thousand VMs.
-#![allow(clippy::unwrap_used, clippy::panic, reason = "a measurement that cannot be made has nothing to return to")]
+#![allow(
+    clippy::expect_used,
+    clippy::unwrap_used,
+    clippy::panic,
+    reason = "a measurement that fails has nothing to return to"
+)]
+#![allow(clippy::cast_precision_loss, reason = "figures are shown with two digits")]
 
 mod fleet;
 mod large;

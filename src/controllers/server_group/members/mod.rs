@@ -1,8 +1,8 @@
 //! The one writer of `status.members`: transitions of the prober and reports of the servers come in, one status write a
-//! second and group goes out, and with it an entry in the history for every verdict that changed ([`chronicle`]).
+//! second and group goes out, and with it an entry in the history for every verdict that changed (`chronicle`).
 //!
-//! What is known of a group is kept at its [`Desk`]; what follows from it is decided in [`merge`], how often it may be
-//! written in [`pace`], and the task that writes is in [`task`]. The first change is written at once. A write carries the
+//! What is known of a group is kept at its `Desk`; what follows from it is decided in [`merge`], how often it may be
+//! written in `pace`, and the task that writes is in `task`. The first change is written at once. A write carries the
 //! resourceVersion it was computed from and touches members and their counts alone; when somebody else wrote the object
 //! meanwhile, everything is computed anew.
 //!
