@@ -4,13 +4,14 @@
 //! (pure: every decision, back-off included), **apply** (one external call), **report** (one status write, or none).
 //! [`runtime`] drives them and owns the finalizers; [`app`] wires everything under one lease.
 //!
-//! Dependencies point one way: `main -> app -> controllers -> {dns, cloud} -> outside -> plain types`. Nothing below the
+//! Dependencies point one way: `main -> app -> controllers -> {dns, cloud, slb} -> outside -> plain types`. Nothing below the
 //! controllers knows of Kubernetes:
 //!
 //! * [`api`]: the kinds, and validated names and ownership marks;
 //! * [`controllers`]: one folder a kind; a reader learns the product from the `plan` modules;
 //! * [`dns`]: one writer a zone, the Cloudflare client, and asking name servers;
 //! * [`cloud`]: providers of VMs, their one snapshot, the deletion brake, orphans;
+//! * [`slb`]: the Worker at Cloudflare's edge that spreads requests over a group's origins, its plan and its client;
 //! * [`outside`]: the outcomes of an external call, and request budgets;
 //! * [`runtime`]: driver, error classes, status writer, claims, caches, events;
 //! * [`cli`], [`health`], [`metrics`], [`telemetry`]: settings in, observations out.
@@ -25,4 +26,5 @@ pub mod health;
 pub mod metrics;
 pub mod outside;
 pub mod runtime;
+pub mod slb;
 pub mod telemetry;
