@@ -79,14 +79,11 @@ pub fn text(origins: &[Origin], policy: &Policy, last: Option<&str>, form: Form)
 }
 
 fn entry(origin: &Origin) -> String {
-    let mut entry = origin.url.clone();
-    if origin.weight != 1 {
-        entry.push_str(&format!(";weight={}", origin.weight));
-    }
-    if origin.priority != 0 {
-        entry.push_str(&format!(";priority={}", origin.priority));
-    }
-    entry
+    let parameter = |name: &str, value: u32, usual: u32| {
+        if value == usual { String::new() } else { format!(";{name}={value}") }
+    };
+    let (weight, priority) = (parameter("weight", origin.weight, 1), parameter("priority", origin.priority, 0));
+    format!("{}{weight}{priority}", origin.url)
 }
 
 fn object(origin: &Origin) -> Value {

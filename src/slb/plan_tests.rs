@@ -243,9 +243,17 @@ fn with_origins_only_a_script_is_patched_in_that_one_binding_and_only_if_it_allo
 #[test]
 fn a_place_is_noted_before_it_is_arranged_and_somebody_elses_is_not_taken() {
     for (place, taken, name) in [
-        (route("a.example.com/*"), with_places(Observed::default(), &[("a.example.com/*", Some("theirs"))], &[]), "Worker theirs"),
+        (
+            route("a.example.com/*"),
+            with_places(Observed::default(), &[("a.example.com/*", Some("theirs"))], &[]),
+            "Worker theirs",
+        ),
         (route("a.example.com/*"), with_places(Observed::default(), &[("a.example.com/*", None)], &[]), "no Worker"),
-        (domain("a.example.com"), with_places(Observed::default(), &[], &[("a.example.com", "theirs")]), "Worker theirs"),
+        (
+            domain("a.example.com"),
+            with_places(Observed::default(), &[], &[("a.example.com", "theirs")]),
+            "Worker theirs",
+        ),
     ] {
         let wanted = Worker { place: Some(place.clone()), ..worker(&[origin("a", true)]) };
         let bindings = uploaded(&wanted);
@@ -282,7 +290,8 @@ fn only_places_that_were_noted_and_still_lead_to_the_script_are_removed() {
     set(&mut bindings, PLACES, &[&noted[1], &noted[2]].map(Place::note).join("\n"));
     let seen_now = with_places(seen(&bindings), &[by_hand, new], &domains);
     assert_eq!(plan(&wanted, &seen_now), Step::DeleteDomain { id: "d0".to_owned() });
-    let Step::Patch(patch) = plan(&wanted, &with_places(seen(&bindings), &[by_hand, new], &[("old.example.com", "theirs")]))
+    let Step::Patch(patch) =
+        plan(&wanted, &with_places(seen(&bindings), &[by_hand, new], &[("old.example.com", "theirs")]))
     else {
         panic!("what leads elsewhere is not ours any more")
     };
@@ -294,7 +303,8 @@ fn deleting_takes_the_places_away_before_the_script() {
     let wanted = Worker { place: Some(domain("lb.example.com")), ..worker(&[origin("a", true)]) };
     let bindings = uploaded(&wanted);
     assert!(matches!(unplan(&wanted, &seen(&bindings)), Step::Look { .. }));
-    let arranged = with_places(seen(&bindings), &[("x.example.com/*", Some("shop-lb"))], &[("lb.example.com", "shop-lb")]);
+    let arranged =
+        with_places(seen(&bindings), &[("x.example.com/*", Some("shop-lb"))], &[("lb.example.com", "shop-lb")]);
     assert_eq!(unplan(&wanted, &arranged), Step::DeleteDomain { id: "d0".to_owned() });
     assert_eq!(unplan(&wanted, &with_places(seen(&bindings), &[], &[])), Step::DeleteScript);
     assert_eq!(unplan(&wanted, &Observed::default()), Step::Gone);

@@ -94,7 +94,10 @@ pub fn upload(code: &str, compatibility_date: &str, bindings: &[Binding]) -> For
         "main_module": MODULE, "compatibility_date": compatibility_date, "bindings": bindings,
         "annotations": {"workers/message": "Uploaded by Roadstead"},
     });
-    form(&[("metadata", None, "application/json", &metadata.to_string()), (MODULE, Some(MODULE), "application/javascript+module", code)])
+    form(&[
+        ("metadata", None, "application/json", &metadata.to_string()),
+        (MODULE, Some(MODULE), "application/javascript+module", code),
+    ])
 }
 
 /// The form of a change of settings: exactly these bindings.
@@ -109,13 +112,13 @@ fn form(parts: &[(&str, Option<&str>, &str, &str)]) -> Form {
     while parts.iter().any(|(.., text)| text.contains(&format!("--{boundary}"))) {
         boundary.push('-');
     }
-    let mut body = String::new();
-    for (name, file, kind, text) in parts {
+    let part = |(name, file, kind, text): &(&str, Option<&str>, &str, &str)| {
         let file = file.map(|file| format!("; filename=\"{file}\"")).unwrap_or_default();
         let head = format!("Content-Disposition: form-data; name=\"{name}\"{file}\r\nContent-Type: {kind}");
-        body.push_str(&format!("--{boundary}\r\n{head}\r\n\r\n{text}\r\n"));
-    }
-    body.push_str(&format!("--{boundary}--\r\n"));
+        format!("--{boundary}\r\n{head}\r\n\r\n{text}\r\n")
+    };
+    let parts: Vec<_> = parts.iter().map(part).collect();
+    let body = format!("{}--{boundary}--\r\n", parts.concat());
     Form { content_type: format!("multipart/form-data; boundary={boundary}"), bytes: body.into_bytes() }
 }
 

@@ -17,7 +17,7 @@ fn ten_mebibytes() -> Vec<u8> {
     let mut state = 1_u32;
     let mut next = || {
         state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
-        (state >> 24) as u8
+        state.to_be_bytes()[0]
     };
     std::iter::repeat_with(&mut next).take(10 * MEBIBYTE).collect()
 }
@@ -26,7 +26,8 @@ fn ten_mebibytes() -> Vec<u8> {
 async fn upload(bench: &Bench, origin: &Origin, method: &str, chunked: bool) -> String {
     let body = ten_mebibytes();
     let mut stream = TcpStream::connect(bench.address()).await.unwrap();
-    let framing = if chunked { "transfer-encoding: chunked".to_owned() } else { format!("content-length: {}", body.len()) };
+    let framing =
+        if chunked { "transfer-encoding: chunked".to_owned() } else { format!("content-length: {}", body.len()) };
     let head = format!("{method} /upload HTTP/1.1\r\nhost: shop.example.com\r\nconnection: close\r\n{framing}\r\n\r\n");
     stream.write_all(head.as_bytes()).await.unwrap();
     let (first, rest) = body.split_at(MEBIBYTE);
@@ -69,7 +70,10 @@ async fn an_upload_may_take_longer_than_an_origin_may_take_to_answer() {
     let a = Origin::start("a").await;
     let bench = Bench::over(&[&a], &[("ORIGIN_TIMEOUT_MS", "300")]).await;
     let mut stream = TcpStream::connect(bench.address()).await.unwrap();
-    stream.write_all(b"POST /slow HTTP/1.1\r\nhost: x\r\nconnection: close\r\ncontent-length: 4\r\n\r\nab").await.unwrap();
+    stream
+        .write_all(b"POST /slow HTTP/1.1\r\nhost: x\r\nconnection: close\r\ncontent-length: 4\r\n\r\nab")
+        .await
+        .unwrap();
     a.until(|seen| seen.iter().any(|seen| seen.length == 2)).await;
     // Another request runs into the same limit meanwhile: so the time has passed.
     a.set_mood(Mood::Silent);

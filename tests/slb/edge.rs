@@ -18,9 +18,9 @@ use crate::origin::{self, Origin};
 use crate::publishing::{ACCOUNT, Cloud, DOMAIN, NAME, origin as member, worker};
 
 async fn edge() -> (Cloud, SocketAddr) {
-    let workerd = tokio::task::spawn_blocking(workerd).await.unwrap();
+    let binary = tokio::task::spawn_blocking(workerd).await.unwrap();
     let listen = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
-    let workers = Some(WorkersOptions { listen, workerd, authorities: None });
+    let workers = Some(WorkersOptions { listen, workerd: binary, authorities: None });
     let cloud = Cloud::start(Options { workers, ..Options::default() }).await;
     let address = cloud.sim.workers().unwrap();
     (cloud, address)
@@ -38,7 +38,7 @@ async fn get(address: SocketAddr, host: &str) -> (u16, String) {
 }
 
 /// Uploads a script that asks for `url` and says what it got, at `host`.
-async fn asking(cloud: &Cloud, url: &str) {
+fn asking(cloud: &Cloud, url: &str) {
     let text = "export default { async fetch(request, env) {
         const response = await fetch(env.URL);
         return new Response(`${response.status} ${await response.text()}`);
@@ -61,12 +61,15 @@ async fn traffic_goes_through_the_published_worker_and_moves_with_its_origins() 
     }
     let at = |label: &str, origin: &Origin| member(&format!("http://{label}.{DOMAIN}:{}", origin.port()));
     let mut wanted = worker(&[at("a", &a), at("b", &b)]);
-    wanted.place = cloud.route("shop.example.com/*");
+    wanted.place = Some(cloud.route("shop.example.com/*"));
     assert_eq!(get(address, "shop.example.com").await, (530, "error code: 1016".to_owned()));
     cloud.settle(&wanted).await.unwrap();
     assert_eq!(get(address, "shop.example.com").await, (200, "a".to_owned()));
     let seen = &a.seen()[0];
-    assert_eq!((seen.target.as_str(), &seen.headers["x-forwarded-host"]), ("/path?x=1", &"shop.example.com".parse().unwrap()));
+    assert_eq!(
+        (seen.target.as_str(), &seen.headers["x-forwarded-host"]),
+        ("/path?x=1", &"shop.example.com".parse().unwrap())
+    );
     assert_eq!(seen.headers["host"], format!("a.{DOMAIN}:{}", a.port()));
     assert_eq!(seen.headers["cf-connecting-ip"], "127.0.0.1");
 
@@ -90,7 +93,7 @@ async fn a_websocket_goes_through_edge_worker_and_egress() {
     let (port, _tasks) = origin::echo().await;
     record(&cloud, "chat");
     let mut wanted = worker(&[member(&format!("http://chat.{DOMAIN}:{port}"))]);
-    wanted.place = cloud.route("*.example.com/*");
+    wanted.place = Some(cloud.route("*.example.com/*"));
     cloud.settle(&wanted).await.unwrap();
     let stream = TcpStream::connect(address).await.unwrap();
     let (mut socket, _) = tokio_tungstenite::client_async("ws://www.example.com/chat", stream).await.unwrap();
@@ -103,8 +106,8 @@ async fn a_script_is_answered_as_cloudflare_answers_it() {
     let (cloud, address) = edge().await;
     record(&cloud, "here");
     let closed = free_port();
-    asking(&cloud, "http://203.0.113.7/").await;
-    let place = Step::Place(cloud.route("ask.example.com/*").unwrap());
+    asking(&cloud, "http://203.0.113.7/");
+    let place = Step::Place(cloud.route("ask.example.com/*"));
     cloud.workers.apply(NAME, &place, roadstead::outside::budget::Priority::Normal).await.unwrap();
     for (url, expected) in [
         ("http://127.0.0.1/".to_owned(), "403 error code: 1003"),
@@ -112,15 +115,15 @@ async fn a_script_is_answered_as_cloudflare_answers_it() {
         ("http://origin.example.net/".to_owned(), "530 error code: 1016"),
         (format!("http://here.{DOMAIN}:{closed}/"), "521 error code: 521"),
     ] {
-        asking(&cloud, &url).await;
+        asking(&cloud, &url);
         assert_eq!(get(address, "ask.example.com").await, (200, expected.to_owned()), "{url}");
     }
     let origin = Origin::start("o").await;
     cloud.sim.cloudflare.set_host("origin.example.net", Some(Ipv4Addr::LOCALHOST.into()));
-    asking(&cloud, &format!("http://origin.example.net:{}/", origin.port())).await;
+    asking(&cloud, &format!("http://origin.example.net:{}/", origin.port()));
     assert_eq!(get(address, "ask.example.com").await, (200, "200 o".to_owned()));
     // Plain HTTP where TLS is spoken to.
-    asking(&cloud, &format!("https://origin.example.net:{}/", origin.port())).await;
+    asking(&cloud, &format!("https://origin.example.net:{}/", origin.port()));
     assert_eq!(get(address, "ask.example.com").await, (200, "525 error code: 525".to_owned()));
 }
 
@@ -131,7 +134,8 @@ async fn a_script_that_does_not_compile_is_refused_in_workerds_words() {
     let account = cloud.sim.cloudflare.add_account(ACCOUNT);
     let form = roadstead::slb::wire::upload("export default { fetch( }", "2025-09-01", &[]);
     let url = format!("{}/accounts/{account}/workers/scripts/broken", cloud.sim.cloudflare_api());
-    let request = client.put(url).bearer_auth("workers-canary").header("content-type", form.content_type).body(form.bytes);
+    let request =
+        client.put(url).bearer_auth("workers-canary").header("content-type", form.content_type).body(form.bytes);
     let response = request.send().await.unwrap();
     assert_eq!(response.status(), 400);
     let error = response.json::<Value>().await.unwrap()["errors"][0].take();
@@ -144,11 +148,11 @@ async fn replaced_versions_end_their_workerd() {
     let (cloud, address) = edge().await;
     let origin = Origin::start("o").await;
     let url = |n: usize| format!("http://localhost:{}/{n}", origin.port());
-    asking(&cloud, &url(0)).await;
-    let place = Step::Place(cloud.route("ask.example.com/*").unwrap());
+    asking(&cloud, &url(0));
+    let place = Step::Place(cloud.route("ask.example.com/*"));
     cloud.workers.apply(NAME, &place, roadstead::outside::budget::Priority::Normal).await.unwrap();
     for n in 0..3 {
-        asking(&cloud, &url(n)).await;
+        asking(&cloud, &url(n));
         assert_eq!(get(address, "ask.example.com").await, (200, "200 o".to_owned()));
     }
     let targets: Vec<_> = origin.seen().into_iter().map(|seen| seen.target).collect();

@@ -31,7 +31,10 @@ async fn a_get_goes_on_after_a_time_out_and_the_silent_origin_is_then_tried_last
     for n in 0..3 {
         assert_eq!(answer(bench.get(&format!("/{n}"))).await, from("b"));
     }
-    assert_eq!((lines(&a), lines(&b)), (vec!["GET /0".to_owned()], ["GET /0", "GET /1", "GET /2"].map(str::to_owned).to_vec()));
+    assert_eq!(
+        (lines(&a), lines(&b)),
+        (vec!["GET /0".to_owned()], ["GET /0", "GET /1", "GET /2"].map(str::to_owned).to_vec())
+    );
 }
 
 #[tokio::test]
@@ -86,7 +89,9 @@ async fn a_post_with_a_dead_first_origin_is_delivered_exactly_once() {
 #[tokio::test]
 async fn a_post_is_not_repeated_after_a_broken_connection_a_time_out_or_a_fail_status() {
     let (a, b) = (Origin::start("a").await, Origin::start("b").await);
-    for (mood, expected) in [(Mood::Breaks, 502), (Mood::Status(500), 500), (Mood::Status(503), 503), (Mood::Silent, 504)] {
+    for (mood, expected) in
+        [(Mood::Breaks, 502), (Mood::Status(500), 500), (Mood::Status(503), 503), (Mood::Silent, 504)]
+    {
         let bench = Bench::over(&[&a, &b], &[FAILOVER, ("ORIGIN_TIMEOUT_MS", "400"), ("RETRIES", "5")]).await;
         // It answers when asked, and turns when the request comes.
         a.set_mood(Mood::Well);

@@ -143,7 +143,9 @@ async fn answer(State(shared): State<Arc<Shared>>, request: Request) -> Response
         Mood::Status(status) => (StatusCode::from_u16(status).unwrap(), shared.name.clone()).into_response(),
         // The connection ends with the body's error, before the answer's head has gone out.
         Mood::Breaks if parts.method != "HEAD" => panic!("this origin breaks the connection, as the test wants"),
-        Mood::Well | Mood::Breaks => ([("x-origin", shared.name.clone())], Body::from(shared.name.clone())).into_response(),
+        Mood::Well | Mood::Breaks => {
+            ([("x-origin", shared.name.clone())], Body::from(shared.name.clone())).into_response()
+        }
     }
 }
 

@@ -42,8 +42,8 @@ impl Cloud {
         Self { sim, zone_id, workers }
     }
 
-    pub fn route(&self, pattern: &str) -> Option<Place> {
-        Some(Place::Route { zone_id: self.zone_id.clone(), pattern: pattern.to_owned() })
+    pub fn route(&self, pattern: &str) -> Place {
+        Place::Route { zone_id: self.zone_id.clone(), pattern: pattern.to_owned() }
     }
 
     /// Follows the plan to its end.
@@ -142,7 +142,7 @@ fn secret() -> Value {
 async fn a_worker_is_uploaded_once_then_patched_once_a_change_and_deleted_with_its_route() {
     let cloud = Cloud::start(Options::default()).await;
     let mut wanted = worker(&[origin("https://a.example.com"), origin("https://b.example.com")]);
-    wanted.place = cloud.route("shop.example.com/*");
+    wanted.place = Some(cloud.route("shop.example.com/*"));
     let both = "https://a.example.com,https://b.example.com".to_owned();
     assert_eq!(cloud.settle(&wanted).await, Ok(Step::Done(both.clone())));
     let upload = "PUT /accounts/A/workers/scripts/shop-lb?bindings_inherit=strict".to_owned();
@@ -169,11 +169,11 @@ async fn a_worker_is_uploaded_once_then_patched_once_a_change_and_deleted_with_i
 async fn a_route_moves_to_another_pattern_and_then_to_a_custom_domain_and_routes_by_hand_stay() {
     let cloud = Cloud::start(Options::default()).await;
     let mut wanted = worker(&[origin("https://a.example.com")]);
-    wanted.place = cloud.route("old.example.com/*");
+    wanted.place = Some(cloud.route("old.example.com/*"));
     cloud.settle(&wanted).await.unwrap();
-    let by_hand = Step::Place(cloud.route("by-hand.example.com/*").unwrap());
+    let by_hand = Step::Place(cloud.route("by-hand.example.com/*"));
     cloud.workers.apply(NAME, &by_hand, Priority::Normal).await.unwrap();
-    wanted.place = cloud.route("new.example.com/*");
+    wanted.place = Some(cloud.route("new.example.com/*"));
     cloud.settle(&wanted).await.unwrap();
     let path = format!("/zones/{}/workers/routes", cloud.zone_id);
     let patterns = |routes: Value| -> Vec<String> {
@@ -262,7 +262,7 @@ async fn with_origins_only_nothing_but_origins_changes() {
 async fn a_token_that_may_not_is_told_which_permission_it_needs() {
     let cloud = Cloud::start(Options::default()).await;
     let mut wanted = worker(&[origin("https://a.example.com")]);
-    wanted.place = cloud.route("shop.example.com/*");
+    wanted.place = Some(cloud.route("shop.example.com/*"));
     for (permissions, needed) in [
         (&["dns:write"][..], "Account > Workers Scripts > Read"),
         (&["workers:read"], "Account > Workers Scripts > Edit"),
@@ -281,11 +281,13 @@ async fn a_token_that_may_not_is_told_which_permission_it_needs() {
 async fn a_write_of_unknown_outcome_says_so_and_the_next_look_finds_what_it_did() {
     let scripts = "/accounts/*/workers/scripts/*";
     let routes = "/zones/*/workers/routes*";
-    for (method, path) in [("PUT", scripts), ("PATCH", scripts), ("POST", routes), ("DELETE", routes), ("DELETE", scripts)] {
+    for (method, path) in
+        [("PUT", scripts), ("PATCH", scripts), ("POST", routes), ("DELETE", routes), ("DELETE", scripts)]
+    {
         for action in [Action::CutBefore, Action::CutAfter, Action::StatusAfter { status: 502 }] {
             let cloud = Cloud::start(Options::default()).await;
             let mut wanted = worker(&[origin("https://a.example.com"), origin("https://b.example.com")]);
-            wanted.place = cloud.route("shop.example.com/*");
+            wanted.place = Some(cloud.route("shop.example.com/*"));
             cloud.sim.gate.faults.add(fault(method, path, action.clone()));
             let mut unknown = 0;
             let mut count = |outcome: Result<Step, OutsideError>| match outcome {
@@ -341,11 +343,15 @@ async fn an_inherited_binding_that_went_meanwhile_is_noticed() {
     let changed = Worker { strategy: Strategy::Random, ..wanted };
     let step = plan::plan(&changed, &seen);
     assert!(matches!(step, Step::Patch(_)));
-    let Err(OutsideError::Unknown(message)) = cloud.workers.apply(NAME, &step, Priority::Normal).await else { panic!() };
+    let Err(OutsideError::Unknown(message)) = cloud.workers.apply(NAME, &step, Priority::Normal).await else {
+        panic!()
+    };
     assert!(message.contains(NAME), "{message}");
     let Step::Patch(bindings) = step else { panic!() };
     let upload = Step::Upload(bindings);
-    let Err(OutsideError::Refused { code, .. }) = cloud.workers.apply(NAME, &upload, Priority::Normal).await else { panic!() };
+    let Err(OutsideError::Refused { code, .. }) = cloud.workers.apply(NAME, &upload, Priority::Normal).await else {
+        panic!()
+    };
     assert_eq!(code, "10021");
     assert!(matches!(cloud.settle(&changed).await, Ok(Step::Done(_))));
 }

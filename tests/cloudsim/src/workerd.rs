@@ -184,7 +184,9 @@ fn quoted(text: &str) -> String {
         match byte {
             b'"' | b'\\' => literal.extend(['\\', byte as char]),
             b' '..=b'~' => literal.push(byte as char),
-            _ => literal.push_str(&format!("\\x{byte:02x}")),
+            _ => {
+                let _ = write!(literal, "\\x{byte:02x}");
+            }
         }
     }
     literal.push('"');

@@ -160,7 +160,7 @@ async fn zones(Extract(sim): Sim, Query(query): Params, headers: HeaderMap) -> R
     })
 }
 
-fn parameter(query: &HashMap<String, String>, key: &str, default: usize) -> usize {
+pub(super) fn parameter(query: &HashMap<String, String>, key: &str, default: usize) -> usize {
     query.get(key).and_then(|text| text.parse().ok()).filter(|n| *n > 0).unwrap_or(default)
 }
 

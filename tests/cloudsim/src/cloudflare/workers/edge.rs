@@ -118,7 +118,8 @@ impl Edge {
 fn mark(request: &mut Request<Body>) {
     let peer = request.extensions().get::<SocketAddr>().map(|peer| peer.ip().to_string()).unwrap_or_default();
     let headers = request.headers_mut();
-    for (name, value) in [("cf-connecting-ip", peer.as_str()), ("x-forwarded-for", &peer), ("x-forwarded-proto", "http")]
+    for (name, value) in
+        [("cf-connecting-ip", peer.as_str()), ("x-forwarded-for", &peer), ("x-forwarded-proto", "http")]
     {
         if let Ok(value) = HeaderValue::from_str(value) {
             headers.insert(HeaderName::from_static(name), value);

@@ -1,4 +1,4 @@
-//! HTTP passed on, WebSockets included.
+//! HTTP passed on, with what it is upgraded to.
 
 use axum::body::Body;
 use axum::http::{Request, Response, StatusCode, header};

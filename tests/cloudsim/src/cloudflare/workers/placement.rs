@@ -55,8 +55,8 @@ impl Route {
         json!({"id": self.id, "pattern": self.pattern, "script": self.script})
     }
 
-    /// How closely the pattern fits, if it does: the longer its host, then its path, the closer.
-    fn fits(&self, host: &str, path: &str) -> Option<(usize, usize)> {
+    /// How closely the pattern fits, if it does: a whole host before one with a star, then by length.
+    fn fits(&self, host: &str, path: &str) -> Option<(bool, usize, usize)> {
         let pattern = self.pattern.rsplit_once("://").map_or(self.pattern.as_str(), |(_, rest)| rest);
         let (wanted, below) = pattern.split_at(pattern.find('/').unwrap_or(pattern.len()));
         let below = if below.is_empty() { "/" } else { below };
@@ -68,7 +68,7 @@ impl Route {
             Some(start) => path.starts_with(start),
             None => path == below,
         };
-        (host_fits && path_fits).then_some((wanted.len(), below.len()))
+        (host_fits && path_fits).then_some((!wanted.starts_with('*'), wanted.len(), below.len()))
     }
 }
 
@@ -82,12 +82,7 @@ impl Domain {
 }
 
 /// Makes a route, or changes the one of this id.
-pub(super) fn put_route(
-    world: &mut World,
-    zone: &str,
-    id: Option<&str>,
-    draft: RouteDraft,
-) -> Result<Value, Refusal> {
+pub(super) fn put_route(world: &mut World, zone: &str, id: Option<&str>, draft: RouteDraft) -> Result<Value, Refusal> {
     let (domain, account) = {
         let zone = world.zones.get(zone).ok_or_else(no_zone)?;
         (zone.spec.name.clone(), world.accounts.get(&zone.spec.account).cloned().unwrap_or_default())

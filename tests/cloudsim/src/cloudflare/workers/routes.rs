@@ -17,7 +17,7 @@ use super::placement::{self, DomainDraft, RouteDraft};
 use super::script::invalid;
 use super::upload::{self, Metadata, Settings};
 use super::view;
-use crate::cloudflare::routes::{Answer, Demand, answer, body, in_zone, plain};
+use crate::cloudflare::routes::{Answer, Demand, answer, body, in_zone, parameter, plain};
 use crate::cloudflare::rules::Refusal;
 use crate::cloudflare::state::{State, World};
 use crate::workerd::{Module, Outbound, Script, Workerd};
@@ -147,12 +147,7 @@ async fn settings(Extract(sim): Sim, Path((account, name)): Ids, headers: Header
     })
 }
 
-async fn patch_settings(
-    Extract(sim): Sim,
-    Path((account, name)): Ids,
-    headers: HeaderMap,
-    bytes: Bytes,
-) -> Response {
+async fn patch_settings(Extract(sim): Sim, Path((account, name)): Ids, headers: HeaderMap, bytes: Bytes) -> Response {
     let read = upload::read::<Settings>(&headers, bytes, "settings").await;
     in_account(&sim, &account, &headers, WRITE, |world, now| {
         let (settings, _) = read?;
@@ -168,12 +163,17 @@ async fn patch_settings(
     })
 }
 
-async fn versions(Extract(sim): Sim, Path((account, name)): Ids, headers: HeaderMap) -> Response {
+async fn versions(Extract(sim): Sim, Path((account, name)): Ids, Query(query): Params, headers: HeaderMap) -> Response {
     in_account(&sim, &account, &headers, READ, |world, _| {
         let versions = &world.workers.script(&account, &name)?.versions;
-        let items: Vec<_> = versions.iter().rev().map(|version| view::version(version, false)).collect();
-        let total = items.len();
-        let info = json!({"page": 1, "per_page": total, "count": total, "total_count": total, "total_pages": 1});
+        let (page, per_page) = (parameter(&query, "page", 1), parameter(&query, "per_page", 10));
+        let newest_first = versions.iter().rev().skip((page - 1) * per_page).take(per_page);
+        let items: Vec<_> = newest_first.map(|version| view::version(version, false)).collect();
+        let total = versions.len();
+        let info = json!({
+            "page": page, "per_page": per_page, "count": items.len(), "total_count": total,
+            "total_pages": total.div_ceil(per_page),
+        });
         Ok((json!({"items": items}), Some(info)))
     })
 }
@@ -236,12 +236,7 @@ struct Share {
     percentage: f64,
 }
 
-async fn post_deployment(
-    Extract(sim): Sim,
-    Path((account, name)): Ids,
-    headers: HeaderMap,
-    bytes: Bytes,
-) -> Response {
+async fn post_deployment(Extract(sim): Sim, Path((account, name)): Ids, headers: HeaderMap, bytes: Bytes) -> Response {
     in_account(&sim, &account, &headers, WRITE, |world, now| {
         let draft: DeploymentDraft = body(&bytes)?;
         let script = world.workers.script(&account, &name)?;
@@ -271,12 +266,7 @@ async fn subdomain(Extract(sim): Sim, Path((account, name)): Ids, headers: Heade
     })
 }
 
-async fn post_subdomain(
-    Extract(sim): Sim,
-    Path((account, name)): Ids,
-    headers: HeaderMap,
-    bytes: Bytes,
-) -> Response {
+async fn post_subdomain(Extract(sim): Sim, Path((account, name)): Ids, headers: HeaderMap, bytes: Bytes) -> Response {
     in_account(&sim, &account, &headers, WRITE, |world, _| {
         let Enabled { enabled } = body(&bytes)?;
         world.workers.script_mut(&account, &name)?.subdomain = enabled;
@@ -284,12 +274,7 @@ async fn post_subdomain(
     })
 }
 
-async fn domains(
-    Extract(sim): Sim,
-    Path(account): Path<String>,
-    Query(query): Params,
-    headers: HeaderMap,
-) -> Response {
+async fn domains(Extract(sim): Sim, Path(account): Path<String>, Query(query): Params, headers: HeaderMap) -> Response {
     in_account(&sim, &account, &headers, READ, |world, _| {
         let fits = |key: &str, value: &str| query.get(key).is_none_or(|wanted| wanted == value);
         let mine = world.workers.domains.iter().filter(|domain| domain.account == account);

@@ -185,7 +185,10 @@ impl Workers {
             number: newest.number + 1,
             code: newest.code.clone(),
             bindings,
-            compatibility_date: settings.compatibility_date.clone().unwrap_or_else(|| newest.compatibility_date.clone()),
+            compatibility_date: settings
+                .compatibility_date
+                .clone()
+                .unwrap_or_else(|| newest.compatibility_date.clone()),
             compatibility_flags: settings
                 .compatibility_flags
                 .clone()
@@ -282,7 +285,9 @@ fn code(metadata: &Metadata, modules: Vec<Module>) -> Result<Code, Refusal> {
     if modules.iter().map(|module| module.text.len()).sum::<usize>() > LARGEST_SCRIPT {
         return Err(Refusal::new(413, 10_027, "Your Worker exceeded the size limit of 10 MiB."));
     }
-    let whole: String = modules.iter().map(|m| format!("{}\n{}\n", m.name, String::from_utf8_lossy(&m.text))).collect();
+    let whole: Vec<_> =
+        modules.iter().flat_map(|m| [m.name.as_str().into(), String::from_utf8_lossy(&m.text)]).collect();
+    let whole = whole.join("\n");
     let etag = format!("{}{}", id_of(&whole), id_of(&format!("etag {whole}")));
     Ok(Code { modules, etag })
 }
