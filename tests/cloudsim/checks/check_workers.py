@@ -58,7 +58,11 @@ class Bench:
         return list(self.scripts.versions.list(NAME, account_id=self.account.id))
 
     def deployments(self):
-        return self.scripts.deployments.list(NAME, account_id=self.account.id).deployments
+        # The client takes this listing for one of pages, but keeps what the API documents.
+        return self.scripts.deployments.list(NAME, account_id=self.account.id).to_dict()["result"]["deployments"]
+
+    def serving(self):
+        return [share["version_id"] for share in self.deployments()[0]["versions"]]
 
 
 def check_life_of_a_script(simulator):
@@ -114,15 +118,17 @@ def check_versions_and_deployments(simulator):
     bench.patch(bindings=[text("GREETING", "two")])
     second, first = bench.versions()
     same((second.number, first.number), (2, 1))
-    same([item.version_id for item in bench.deployments()[0].versions], [second.id])
-    whole = bench.scripts.versions.get(first.id, account_id=bench.account.id, script_name=NAME)
-    same(whole.id, first.id)
+    same(bench.serving(), [second.id])
+    # The client has no usable type for a version's bindings, so these two answers are read as they come.
+    raw = bench.scripts.versions.with_raw_response
+    whole = raw.get(first.id, account_id=bench.account.id, script_name=NAME).json()["result"]
+    same((whole["id"], whole["resources"]["bindings"]), (first.id, [text("GREETING", "one")]))
 
     metadata = {"main_module": "worker.js", "bindings": [text("GREETING", "three")]}
     files = [("worker.js", CODE, "application/javascript+module")]
-    third = bench.scripts.versions.create(NAME, account_id=bench.account.id, metadata=metadata, files=files)
+    third = raw.create(NAME, account_id=bench.account.id, metadata=metadata, files=files).json()["result"]["id"]
     # A version that is only uploaded serves nothing.
-    same([item.version_id for item in bench.deployments()[0].versions], [second.id])
+    same(bench.serving(), [second.id])
 
     def deploy(*shares):
         versions = [{"version_id": id, "percentage": share} for id, share in shares]
@@ -130,9 +136,9 @@ def check_versions_and_deployments(simulator):
             NAME, account_id=bench.account.id, strategy="percentage", versions=versions
         )
 
-    made = deploy((second.id, 90), (third.id, 10))
-    same([(item.version_id, item.percentage) for item in made.versions], [(second.id, 90), (third.id, 10)])
-    same(bench.deployments()[0].id, made.id)
+    made = deploy((second.id, 90), (third, 10))
+    same([(item.version_id, item.percentage) for item in made.versions], [(second.id, 90), (third, 10)])
+    same(bench.deployments()[0]["id"], made.id)
     same(refused(cloudflare.BadRequestError, lambda: deploy((second.id, 90))).status_code, 400)
     same(len(bench.deployments()), 3)
 
