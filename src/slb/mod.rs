@@ -3,7 +3,7 @@
 //! Nothing here knows of Kubernetes:
 //!
 //! * `worker.js`: the code that runs at the edge, with its bindings explained at its top;
-//! * [`plan`]: pure: from what is wanted and what was observed to the next call;
+//! * [`mod@plan`]: pure: from what is wanted and what was observed to the next call;
 //! * [`origins`]: the text of the binding `ORIGINS`;
 //! * [`client`]: observes, and makes exactly one call;
 //! * [`wire`]: the JSON and the multipart bodies of the API.
