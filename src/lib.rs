@@ -4,7 +4,7 @@
 //! (pure: every decision, back-off included), **apply** (one external call), **report** (one status write, or none).
 //! [`runtime`] drives them and owns the finalizers; [`app`] wires everything under one lease.
 //!
-//! Dependencies point one way: `main -> app -> controllers -> {dns, cloud, probe} -> outside -> plain types`. Nothing
+//! Dependencies point one way: `main -> app -> controllers -> {dns, cloud, probe, slb} -> outside -> plain types`. Nothing
 //! below the controllers knows of Kubernetes:
 //!
 //! * [`api`]: the kinds, and validated names and ownership marks;
@@ -13,6 +13,8 @@
 //! * [`cloud`]: providers of VMs, their one snapshot, the deletion brake, orphans;
 //! * [`probe`]: health probes, from declared targets to verdicts;
 //! * [`gateway`]: the REST API with its keys, over ports that [`app`] fills; [`store`]: the history, on disk;
+//! * [`slb`]: the Worker at Cloudflare's edge that spreads requests over a group's origins, its plan and its client; no
+//!   controller uses it yet;
 //! * [`outside`]: the outcomes of an external call, and request budgets;
 //! * [`runtime`]: driver, error classes, status writer, claims, caches, events;
 //! * [`cli`], [`health`], [`metrics`], [`telemetry`]: settings in, observations out.
@@ -29,5 +31,6 @@ pub mod metrics;
 pub mod outside;
 pub mod probe;
 pub mod runtime;
+pub mod slb;
 pub mod store;
 pub mod telemetry;

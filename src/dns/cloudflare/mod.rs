@@ -13,6 +13,7 @@ use std::time::Duration;
 
 use http::{HeaderValue, Method};
 use serde::de::{DeserializeOwned, IgnoredAny};
+use serde_json::Value as Json;
 use tokio::time::Instant;
 
 use crate::api::names::Fqdn;
@@ -23,7 +24,8 @@ use crate::outside::budget::{Api, Budget, Budgets, Priority};
 pub(crate) use records::PER_PAGE;
 pub use records::ZoneRecords;
 
-use outcome::Call;
+pub(crate) use outcome::{Body, Call};
+
 use wire::{Envelope, ResultInfo, TokenStatus, WireZone};
 
 /// How long one request may take before its outcome counts as unknown.
@@ -180,6 +182,11 @@ impl Cloudflare {
         Ok(zone)
     }
 
+    /// Sends one request of another part of the API, and gives its result.
+    pub(crate) async fn call<T: DeserializeOwned>(&self, call: Call<'_>) -> Result<T, OutsideError> {
+        Ok(self.send(call).await?.0)
+    }
+
     /// Sends one request and judges its outcome.
     async fn send<T: DeserializeOwned>(&self, call: Call<'_>) -> Result<(T, Option<ResultInfo>), OutsideError> {
         let (token, budget) = self.token.read().unwrap_or_else(PoisonError::into_inner).clone();
@@ -214,14 +221,21 @@ impl Cloudflare {
             .query(&call.query)
             .header(http::header::AUTHORIZATION, authorization);
         if let Some(body) = &call.body {
-            request = request.json(body);
+            request = match body {
+                Body::Json(json) => request.json(json),
+                Body::Form { content_type, bytes } => {
+                    request.header(http::header::CONTENT_TYPE, content_type).body(bytes.clone())
+                }
+            };
         }
         let response = request.send().await.map_err(|error| call.broken(&error))?;
         let status = response.status();
         let blocked = budget.observe(status.as_u16(), response.headers());
         let body = response.bytes().await.map_err(|error| call.broken(&error))?;
         if status.is_success()
-            && let Ok(Envelope { success: true, result: Some(result), result_info, .. }) = serde_json::from_slice(&body)
+            && let Ok(Envelope { success: true, result, result_info, .. }) = serde_json::from_slice(&body)
+            // Deletions answer null, or leave the result out.
+            && let Some(result) = result.or_else(|| serde_json::from_value(Json::Null).ok())
         {
             return Ok((result, result_info));
         }
@@ -247,7 +261,7 @@ fn facts(zone: WireZone, token_expires: Option<String>) -> ZoneFacts {
 }
 
 impl<'a> Call<'a> {
-    fn read(path: &'a str, permission: &'static str) -> Self {
+    pub(crate) fn read(path: &'a str, permission: &'static str) -> Self {
         Self { method: Method::GET, path, query: Vec::new(), body: None, priority: Priority::Normal, permission }
     }
 }

@@ -13,13 +13,25 @@ use crate::outside::budget::Priority;
 /// What exceeding the limit costs when a 429 does not say how long it lasts.
 const BLOCK: Duration = Duration::from_mins(5);
 
+/// What a request carries.
+pub(crate) enum Body {
+    /// JSON.
+    Json(Json),
+    /// A form that is ready to be sent.
+    Form {
+        /// Its type, with the boundary.
+        content_type: String,
+        bytes: Vec<u8>,
+    },
+}
+
 /// One request.
-pub(super) struct Call<'a> {
+pub(crate) struct Call<'a> {
     pub method: Method,
     /// Below the base, with a leading slash.
     pub path: &'a str,
     pub query: Vec<(&'static str, String)>,
-    pub body: Option<Json>,
+    pub body: Option<Body>,
     pub priority: Priority,
     /// What the token needs, as the dashboard writes it; empty for calls any token may make.
     pub permission: &'static str,
@@ -45,7 +57,7 @@ impl Call<'_> {
     }
 
     /// A request that got no whole answer.
-    pub fn broken(&self, error: &reqwest::Error) -> OutsideError {
+    pub(super) fn broken(&self, error: &reqwest::Error) -> OutsideError {
         // Only a connection that was never made proves that nothing was received.
         if error.is_connect() || error.is_builder() {
             return OutsideError::Unavailable(format!("no connection to Cloudflare for {}", self.endpoint()));
@@ -59,7 +71,7 @@ impl Call<'_> {
     }
 
     /// An answer that is no success. `blocked` is what it said of the request budget.
-    pub fn judge(
+    pub(super) fn judge(
         &self,
         status: StatusCode,
         blocked: Option<Duration>,

@@ -6,7 +6,7 @@ use async_trait::async_trait;
 use http::Method;
 use serde_json::json;
 
-use super::outcome::Call;
+use super::outcome::{Body, Call};
 use super::wire::{WireBatch, WireRecord, WireUsage};
 use super::{Cloudflare, Token};
 use crate::dns::api::{RecordsApi, Usage, Write};
@@ -96,7 +96,7 @@ impl RecordsApi for ZoneRecords {
             method: Method::POST,
             path: &path,
             query: Vec::new(),
-            body: Some(json!({"deletes": deletes, "patches": patches, "posts": posts})),
+            body: Some(Body::Json(json!({"deletes": deletes, "patches": patches, "posts": posts}))),
             priority,
             permission: EDIT,
         };

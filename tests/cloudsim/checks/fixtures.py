@@ -17,10 +17,10 @@ class CloudflareAccount:
         spec = {"name": domain, "plan": plan, "account": self.name}
         return self.simulator.control("POST", "/cloudflare/zones", spec)["id"], domain
 
-    def new_token(self, dns_write=True, **more):
-        """A token that may read zones and DNS, and write DNS unless told otherwise."""
+    def new_token(self, dns_write=True, permissions=(), **more):
+        """A token that may read zones and DNS, write DNS unless told otherwise, and what else is asked for."""
         value = uuid.uuid4().hex
-        permissions = ["zone:read", "dns:write" if dns_write else "dns:read"]
+        permissions = ["zone:read", "dns:write" if dns_write else "dns:read", *permissions]
         spec = {"value": value, "account": self.name, "permissions": permissions, **more}
         self.simulator.control("POST", "/cloudflare/tokens", spec)
         return value

@@ -10,6 +10,7 @@ pub mod faults;
 pub mod gate;
 pub mod journal;
 mod refusal;
+pub mod workerd;
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
@@ -34,13 +35,23 @@ pub struct Options {
     pub dns: SocketAddr,
     /// The public resolver.
     pub resolver: SocketAddr,
+    /// How uploaded Workers are run; without it they are only kept.
+    pub workers: Option<cloudflare::WorkersOptions>,
 }
 
 impl Default for Options {
     fn default() -> Self {
         let any = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
-        Self { http: any, dns: any, resolver: any }
+        Self { http: any, dns: any, resolver: any, workers: None }
     }
+}
+
+/// Where everything was bound.
+#[derive(Debug)]
+struct Addresses {
+    http: SocketAddr,
+    dns: SocketAddr,
+    resolver: SocketAddr,
 }
 
 /// A running simulator. Dropping it ends it.
@@ -56,7 +67,8 @@ pub struct Sim {
     pub digitalocean: Arc<digitalocean::State>,
     /// The DNS servers' weather.
     pub dns: Arc<Dns>,
-    addresses: Options,
+    addresses: Addresses,
+    edge: Option<Arc<cloudflare::Edge>>,
     _tasks: JoinSet<()>,
 }
 
@@ -75,7 +87,11 @@ impl Sim {
         let authority = dns::server::bind(options.dns).await?;
         let resolver = dns::server::bind(options.resolver).await?;
         let listener = TcpListener::bind(options.http).await?;
-        let addresses = Options { http: listener.local_addr()?, dns: authority.address, resolver: resolver.address };
+        let edge = match options.workers {
+            Some(workers) => Some(cloudflare::Edge::start(workers, cloudflare.clone(), &mut tasks).await?),
+            None => None,
+        };
+        let addresses = Addresses { http: listener.local_addr()?, dns: authority.address, resolver: resolver.address };
         let (at_authority, at_resolver) = (weather.clone(), weather.clone());
         authority.serve(&mut tasks, Arc::new(move |question: &_| at_authority.authority(question)));
         resolver.serve(&mut tasks, Arc::new(move |question: &_| at_resolver.resolver(question)));
@@ -84,7 +100,7 @@ impl Sim {
         let control = control::router(clock.clone(), gate.clone(), cloudflare.clone(), weather.clone())
             .nest("/sim/digitalocean", digitalocean::control_router(digitalocean.clone()));
         tasks.spawn(gate::serve(listener, clouds.merge(control)));
-        Ok(Self { clock, gate, cloudflare, digitalocean, dns: weather, addresses, _tasks: tasks })
+        Ok(Self { clock, gate, cloudflare, digitalocean, dns: weather, addresses, edge, _tasks: tasks })
     }
 
     /// Where the APIs are.
@@ -103,6 +119,18 @@ impl Sim {
     #[must_use]
     pub fn resolver(&self) -> SocketAddr {
         self.addresses.resolver
+    }
+
+    /// Where requests to Workers come in, if they are run.
+    #[must_use]
+    pub fn workers(&self) -> Option<SocketAddr> {
+        self.edge.as_ref().map(|edge| edge.address())
+    }
+
+    /// How many versions of Workers are being run.
+    #[must_use]
+    pub fn workers_running(&self) -> usize {
+        self.edge.as_ref().map_or(0, |edge| edge.running())
     }
 
     /// Base URL of the Cloudflare API.

@@ -1,8 +1,10 @@
 //! The simulator as a program: prints where it listens as one line of JSON, then runs until it is ended.
 
 use std::net::SocketAddr;
+use std::path::PathBuf;
 
 use clap::{Parser, Subcommand};
+use cloudsim::cloudflare::WorkersOptions;
 use cloudsim::{Options, Sim, dns};
 
 /// Simulated clouds on loopback for Roadstead's tests and demo.
@@ -18,6 +20,15 @@ struct Cli {
     /// Where the public resolver listens.
     #[arg(long, default_value = "127.0.0.1:0")]
     resolver: SocketAddr,
+    /// Where requests to uploaded Workers come in, which are then run; without it they are only kept.
+    #[arg(long)]
+    workers: Option<SocketAddr>,
+    /// The program workerd that runs them.
+    #[arg(long, env = "ROADSTEAD_WORKERD", default_value = "workerd")]
+    workerd: PathBuf,
+    /// A file of authorities, as PEM, whose certificates of `https` origins are good to Workers.
+    #[arg(long)]
+    workers_authorities: Option<PathBuf>,
     #[command(subcommand)]
     command: Option<Command>,
 }
@@ -46,8 +57,14 @@ async fn main() -> anyhow::Result<()> {
         return Ok(());
     }
     tracing_subscriber::fmt().with_writer(std::io::stderr).init();
-    let sim = Sim::start(Options { http: cli.http, dns: cli.dns, resolver: cli.resolver }).await?;
-    println!("{}", serde_json::json!({"http": sim.http(), "dns": sim.dns(), "resolver": sim.resolver()}));
+    let authorities = cli.workers_authorities.map(std::fs::read).transpose()?;
+    let workers = cli.workers.map(|listen| WorkersOptions { listen, workerd: cli.workerd, authorities });
+    let sim = Sim::start(Options { http: cli.http, dns: cli.dns, resolver: cli.resolver, workers }).await?;
+    let mut addresses = serde_json::json!({"http": sim.http(), "dns": sim.dns(), "resolver": sim.resolver()});
+    if let Some(workers) = sim.workers() {
+        addresses["workers"] = serde_json::json!(workers);
+    }
+    println!("{addresses}");
     tokio::signal::ctrl_c().await?;
     Ok(())
 }

@@ -89,6 +89,12 @@ async fn the_cloudflare_client_works_against_the_simulator() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn the_cloudflare_client_works_with_workers_against_the_simulator() {
+    let sim = Sim::start(Options::default()).await.unwrap();
+    check("check_workers.py", &sim).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn the_digitalocean_client_works_against_the_simulator() {
     let sim = Sim::start(Options::default()).await.unwrap();
     sim.digitalocean.set_settings(Settings {

@@ -1,5 +1,6 @@
 //! The control routes of the simulated Cloudflare: what its dashboard and its weather are to the real one.
 
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use axum::extract::{Path, State as Extract};
@@ -13,6 +14,7 @@ use serde_json::{Value, json};
 use super::limits::Limits;
 use super::rules::Draft;
 use super::state::{RecordEdit, State, TokenSpec, ZoneSpec};
+use super::workers::ScriptInfo;
 
 type Sim = Extract<Arc<State>>;
 
@@ -29,6 +31,8 @@ type Sim = Extract<Arc<State>>;
 /// | `POST /tokens` | [`TokenSpec`]: adds, or replaces the one of that value |
 /// | `DELETE /tokens/{value}` | revokes |
 /// | `PUT /tokens/{value}/zones` | `{"zones": ["example.com"]}`: all it may see; `null` for all of its account |
+/// | `GET`, `PUT`, `DELETE /workers/{account}/{script}` | [`ScriptInfo`]: shows, uploads or deletes one by hand |
+/// | `PUT /hosts/{host}` | `{"address": "127.0.0.1"}`: a host of no zone that scripts can reach; `null` for none |
 /// | `PUT /limits` | requests and seconds of the window |
 pub fn control_router(state: Arc<State>) -> Router {
     Router::new()
@@ -41,6 +45,8 @@ pub fn control_router(state: Arc<State>) -> Router {
         .route("/tokens", post(put_token))
         .route("/tokens/{value}", delete(revoke_token))
         .route("/tokens/{value}/zones", put(confine_token))
+        .route("/workers/{account}/{script}", get(script).put(put_script).delete(remove_script))
+        .route("/hosts/{host}", put(set_host))
         .route("/limits", put(set_limits))
         .with_state(state)
 }
@@ -113,6 +119,38 @@ struct Zones {
 
 async fn confine_token(Extract(sim): Sim, Path(value): Path<String>, Json(body): Json<Zones>) -> StatusCode {
     sim.confine_token(&value, body.zones);
+    StatusCode::NO_CONTENT
+}
+
+async fn script(Extract(sim): Sim, Path((account, name)): Path<(String, String)>) -> Response {
+    match sim.script(&account, &name) {
+        Some(script) => Json(script).into_response(),
+        None => StatusCode::NOT_FOUND.into_response(),
+    }
+}
+
+async fn put_script(
+    Extract(sim): Sim,
+    Path((account, name)): Path<(String, String)>,
+    Json(info): Json<ScriptInfo>,
+) -> Response {
+    match sim.put_script(&account, &name, &info) {
+        Ok(()) => StatusCode::NO_CONTENT.into_response(),
+        Err(error) => (StatusCode::BAD_REQUEST, Json(json!({"error": error}))).into_response(),
+    }
+}
+
+async fn remove_script(Extract(sim): Sim, Path((account, name)): Path<(String, String)>) -> StatusCode {
+    done(sim.remove_script(&account, &name))
+}
+
+#[derive(Deserialize)]
+struct Host {
+    address: Option<IpAddr>,
+}
+
+async fn set_host(Extract(sim): Sim, Path(host): Path<String>, Json(body): Json<Host>) -> StatusCode {
+    sim.set_host(&host, body.address);
     StatusCode::NO_CONTENT
 }
 

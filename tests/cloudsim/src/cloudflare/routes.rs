@@ -16,12 +16,12 @@ use serde_json::{Value, json};
 use super::batch::{self, Batch};
 use super::rules::{Draft, Refusal};
 use super::state::{State, TokenSpec, World, id_of};
-use super::{records, view};
+use super::{records, view, workers};
 use crate::faults::ListingLag;
 
 type Sim = Extract<Arc<State>>;
 type Params = Query<HashMap<String, String>>;
-type Answer = Result<(Value, Option<Value>), Refusal>;
+pub(super) type Answer = Result<(Value, Option<Value>), Refusal>;
 
 /// The routes, below `/client/v4`.
 pub fn router(state: Arc<State>) -> Router {
@@ -35,13 +35,14 @@ pub fn router(state: Arc<State>) -> Router {
         .route("/zones/{zone}/dns_records/batch", post(apply))
         .route("/zones/{zone}/dns_records/usage", get(usage))
         .route("/zones/{zone}/dns_records/{record}", get(read).put(put).patch(patch).delete(delete))
+        .merge(workers::router())
         .fallback(|| async { view::failure(&Refusal::new(404, 7003, "Could not route to the path requested.")) })
         .with_state(state)
 }
 
 /// What a call demands of its token.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Demand {
+pub(super) enum Demand {
     /// To be known; its state is what is asked.
     Known,
     /// A permission, somewhere.
@@ -49,7 +50,7 @@ enum Demand {
 }
 
 /// Finds the token, counts the call against its user's limit, checks what is demanded, and answers.
-fn answer(
+pub(super) fn answer(
     sim: &State,
     headers: &HeaderMap,
     demand: Demand,
@@ -95,7 +96,8 @@ fn permit(token: &TokenSpec, demand: Demand, now: Timestamp) -> Result<(), Refus
         return Err(Refusal::new(401, 1000, "Invalid API Token"));
     }
     let has = |permission: &str| token.permissions.iter().any(|p| p == permission);
-    if has(wanted) || (wanted == "dns:read" && has("dns:write")) {
+    let writes = |read: &str| read.strip_suffix(":read").is_some_and(|what| has(&format!("{what}:write")));
+    if has(wanted) || writes(wanted) {
         return Ok(());
     }
     Err(Refusal::new(403, 10_000, "Authentication error"))
@@ -158,12 +160,12 @@ async fn zones(Extract(sim): Sim, Query(query): Params, headers: HeaderMap) -> R
     })
 }
 
-fn parameter(query: &HashMap<String, String>, key: &str, default: usize) -> usize {
+pub(super) fn parameter(query: &HashMap<String, String>, key: &str, default: usize) -> usize {
     query.get(key).and_then(|text| text.parse().ok()).filter(|n| *n > 0).unwrap_or(default)
 }
 
 /// Runs `act` if the token's account has the zone.
-fn in_zone(
+pub(super) fn in_zone(
     sim: &State,
     zone: &str,
     headers: &HeaderMap,
@@ -178,11 +180,11 @@ fn in_zone(
     })
 }
 
-fn body<T: DeserializeOwned>(bytes: &Bytes) -> Result<T, Refusal> {
+pub(super) fn body<T: DeserializeOwned>(bytes: &Bytes) -> Result<T, Refusal> {
     serde_json::from_slice(bytes).map_err(|error| Refusal::new(400, 9207, format!("Request body is invalid: {error}")))
 }
 
-fn plain(result: Result<Value, Refusal>) -> Answer {
+pub(super) fn plain(result: Result<Value, Refusal>) -> Answer {
     result.map(|value| (value, None))
 }
 

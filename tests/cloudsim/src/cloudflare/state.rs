@@ -3,7 +3,8 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::hash::{DefaultHasher, Hash, Hasher};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::path::PathBuf;
+use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 
 use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
@@ -11,6 +12,7 @@ use serde::{Deserialize, Serialize};
 use super::history::History;
 use super::limits::{Limits, Used};
 use super::rules::{self, Draft, Refusal};
+use super::workers::Workers;
 use crate::clock::Clock;
 
 /// A plan, as far as records are concerned.
@@ -87,7 +89,7 @@ pub struct TokenSpec {
     /// The user whose request limit it uses; the account's own user without it.
     #[serde(default)]
     pub user: Option<String>,
-    /// Of `zone:read`, `dns:read`, `dns:write`; writing includes reading.
+    /// Of `zone:read`, and `:read` or `:write` of `dns`, `workers` and `workers_routes`; writing includes reading.
     #[serde(default = "all")]
     pub permissions: Vec<String>,
     /// `active`, `disabled` or `revoked`.
@@ -203,6 +205,7 @@ pub(super) struct World {
     pub(super) confined: HashMap<String, Vec<String>>,
     pub(super) used: HashMap<String, Used>,
     pub(super) limits: Limits,
+    pub(super) workers: Workers,
     pub(super) ids: u64,
 }
 
@@ -239,13 +242,14 @@ pub(super) fn id_of(text: &str) -> String {
 pub struct State {
     clock: Clock,
     world: Mutex<World>,
+    workerd: OnceLock<PathBuf>,
 }
 
 impl State {
     /// One account `main`, without zones or tokens.
     #[must_use]
     pub fn new(clock: Clock) -> Self {
-        let state = Self { clock, world: Mutex::default() };
+        let state = Self { clock, world: Mutex::default(), workerd: OnceLock::new() };
         state.add_account("main");
         state
     }
@@ -254,6 +258,16 @@ impl State {
         let world = self.world.lock().unwrap_or_else(PoisonError::into_inner);
         let now = self.clock.now();
         (world, now)
+    }
+
+    /// The program that tells whether a script can be run; none if scripts are only kept.
+    pub(super) fn workerd(&self) -> Option<PathBuf> {
+        self.workerd.get().cloned()
+    }
+
+    /// Names that program; the first name stays.
+    pub(super) fn set_workerd(&self, binary: PathBuf) {
+        let _ = self.workerd.set(binary);
     }
 
     /// Makes an account, or finds the one of this name; gives its id.
