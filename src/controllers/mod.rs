@@ -37,6 +37,23 @@ pub fn blocked<A, S>(api: &str, error: &OutsideError) -> Step<A, S> {
     }
 }
 
+/// The wait of everything that would write outside, while the operator runs with `--read-only`.
+#[must_use]
+pub fn frozen<A, S>(resync: Duration) -> Step<A, S> {
+    let message = "the operator runs with --read-only and writes nothing outside: it goes on when that is taken away";
+    Step::Wait(Wait { reason: "ReadOnly", message: message.to_owned(), after: resync, keep_ready: true })
+}
+
+/// The step that follows from a zone's writer that cannot read or write now.
+#[must_use]
+pub fn zone_blocked<A, S>(error: &OutsideError, read_only: bool, resync: Duration) -> Step<A, S> {
+    match error {
+        // The writer keeps the freeze by itself, and says so in the only words it has.
+        OutsideError::Forbidden(_) if read_only => frozen(resync),
+        error => blocked("Cloudflare", error),
+    }
+}
+
 /// Whether objects of `namespace` may use what `allowed` guards.
 #[must_use]
 pub fn is_allowed(allowed: &AllowedNamespaces, namespace: Option<&Namespace>) -> bool {

@@ -15,7 +15,7 @@ use super::report;
 use super::roster::{Entry, Probing};
 use crate::api::names::Fqdn;
 use crate::api::server_group::ServerGroupStatus;
-use crate::controllers::blocked;
+use crate::controllers::zone_blocked;
 use crate::dns::{Checked, Declared, Desired, Refusal};
 use crate::runtime::claims::{Reservation, Standing};
 use crate::runtime::driver::{Outcome, Step, Wait};
@@ -238,7 +238,7 @@ fn publish(seen: &Observed, facts: &Facts, names: &Names, now: Timestamp) -> Gro
         }
         Some((_, Declared::Pending)) => return wait("Publishing", message, WATCHED, true),
         Some((_, Declared::Refused(refusal))) => return refused(seen, facts, refusal),
-        Some((_, Declared::Blocked(error))) => return blocked("Cloudflare", error),
+        Some((_, Declared::Blocked(error))) => return zone_blocked(error, seen.read_only, seen.resync),
         Some((_, Declared::Applied(_))) => {}
     }
     former(seen, names, now)
@@ -261,7 +261,7 @@ fn recollect(seen: &Observed, facts: &Facts, names: &Names) -> Option<GroupStep>
     match &facts.checked {
         None => Some(Step::Do(Action::CheckName(name.clone()))),
         Some(Checked::Pending) => Some(wait("CheckingName", "looking for records at the name", WATCHED, true)),
-        Some(Checked::Blocked(error)) => Some(blocked("Cloudflare", error)),
+        Some(Checked::Blocked(error)) => Some(zone_blocked(error, seen.read_only, seen.resync)),
         Some(Checked::Own(_)) => {
             let message = format!("{name} stays as it is until every server has been probed");
             Some(wait("Probing", message, STARTING, true))
@@ -347,7 +347,7 @@ fn withdraw(seen: &Observed, facts: &Facts) -> Option<GroupStep> {
         Some((_, Declared::Pending)) => {
             Some(wait("Withdrawing", format!("withdrawing the records of {slug}"), WATCHED, false))
         }
-        Some((_, Declared::Blocked(error))) => Some(blocked("Cloudflare", error)),
+        Some((_, Declared::Blocked(error))) => Some(zone_blocked(error, seen.read_only, seen.resync)),
         Some((_, Declared::Refused(refusal))) => {
             let message = format!(
                 "the records of {slug} cannot be withdrawn: {refusal}; give them up with the annotation \

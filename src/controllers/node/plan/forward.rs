@@ -9,12 +9,13 @@ use jiff::Timestamp;
 use super::super::observe::{Hosts, Observed, ProviderView};
 use super::super::report;
 use super::target::{Target, machine, target};
-use super::{Action, BOOTING, Facts, NodeStep, blocked, elapsed, stop, wait, zone_blocked};
+use super::{Action, BOOTING, Facts, NodeStep, elapsed, stop, wait};
 use crate::api::condition::whole_seconds;
 use crate::api::names::{Kinship, vm_name};
 use crate::api::status::Journal;
 use crate::cloud::fleet::{Sight, Snapshot};
 use crate::cloud::{Vm, VmStatus};
+use crate::controllers::{blocked, zone_blocked};
 use crate::dns::{Checked, Declared, Refusal};
 use crate::runtime::claims::{Reservation, Standing};
 use crate::runtime::driver::{Outcome, Step, Wait};
@@ -243,7 +244,7 @@ fn foreign(seen: &Observed, facts: &Facts) -> Option<NodeStep> {
         Some(Checked::Free | Checked::Own(_)) => None,
         Some(Checked::Pending) => Some(wait("CheckingName", "looking for records at the name", WRITER, false)),
         Some(Checked::Taken(refusal)) => Some(refused(seen, facts, refusal)),
-        Some(Checked::Blocked(error)) => Some(zone_blocked(seen, error)),
+        Some(Checked::Blocked(error)) => Some(zone_blocked(error, seen.read_only, seen.resync)),
     }
 }
 
@@ -360,6 +361,6 @@ fn lost(seen: &Observed, facts: &Facts, provider: &ProviderView, now: Timestamp)
         }
         Some((_, Declared::Pending)) => Some(wait("Withdrawing", gone, WRITER, false)),
         Some((_, Declared::Refused(refusal))) => Some(refused(seen, facts, refusal)),
-        Some((_, Declared::Blocked(error))) => Some(zone_blocked(seen, error)),
+        Some((_, Declared::Blocked(error))) => Some(zone_blocked(error, seen.read_only, seen.resync)),
     }
 }
