@@ -255,7 +255,8 @@ impl Members {
         let cached = self.shared.groups.get(group)?;
         let desks = self.shared.desks();
         let written = desks.open.get(group).map(|desk| &desk.object);
-        let newer = written.filter(|object| object.uid() == cached.uid() && version::<ServerGroup>(object) > version(&*cached));
+        let newer =
+            written.filter(|object| object.uid() == cached.uid() && version::<ServerGroup>(object) > version(&*cached));
         Some(newer.cloned().unwrap_or(cached))
     }
 
