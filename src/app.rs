@@ -262,6 +262,7 @@ async fn lead(start: Start, shutdown: watch::Receiver<bool>) -> anyhow::Result<(
         events: events.clone(),
         members: members.clone(),
         isolated: engine.isolated(),
+        read_only: settings.read_only,
         resync: settings.resync,
     });
     let environments = EnvironmentReconciler::new(EnvironmentDeps {

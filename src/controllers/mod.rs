@@ -13,11 +13,14 @@ pub mod zone;
 
 use std::time::Duration;
 
+use jiff::Timestamp;
 use k8s_openapi::api::core::v1::Namespace;
 use kube::core::{Selector, SelectorExt};
 
 use crate::api::refs::{AllowedNamespaces, NamespacesFrom};
+use crate::dns::Refusal;
 use crate::outside::OutsideError;
+use crate::runtime::claims::{Reservation, Standing};
 use crate::runtime::driver::{Step, Wait};
 use crate::runtime::fault::Fault;
 
@@ -33,6 +36,83 @@ pub fn blocked<A, S>(api: &str, error: &OutsideError) -> Step<A, S> {
         Fault::Transient { reason, message } => wait(reason, message, Duration::from_secs(15)),
         Fault::Conflict | Fault::Gone => {
             wait("Conflict", "the object changed meanwhile".to_owned(), Duration::from_millis(100))
+        }
+    }
+}
+
+/// The wait of everything that would write outside, while the operator runs with `--read-only`.
+#[must_use]
+pub fn frozen<A, S>(resync: Duration) -> Step<A, S> {
+    let message = "the operator runs with --read-only and writes nothing outside: it goes on when that is taken away";
+    Step::Wait(Wait { reason: "ReadOnly", message: message.to_owned(), after: resync, keep_ready: true })
+}
+
+/// The step that follows from a zone's writer that cannot read or write now.
+#[must_use]
+pub fn zone_blocked<A, S>(error: &OutsideError, read_only: bool, resync: Duration) -> Step<A, S> {
+    match error {
+        // The writer keeps the freeze by itself, and says so in the only words it has.
+        OutsideError::Forbidden(_) if read_only => frozen(resync),
+        error => blocked("Cloudflare", error),
+    }
+}
+
+/// What a refusal of the zone's writer means. Records of an earlier object of the name are taken over by the action that
+/// `take` makes of their owner, once the annotation `adopt` names it; everything else needs a person.
+#[must_use]
+pub fn refused<A, S>(
+    refusal: &Refusal,
+    zone: &str,
+    adopt: Option<&str>,
+    adopted: bool,
+    take: impl FnOnce(String) -> A,
+) -> Step<A, S> {
+    let (reason, message) = match refusal {
+        Refusal::Foreign { .. } => ("ForeignRecord", refusal.to_string()),
+        Refusal::Quota { .. } => ("QuotaExceeded", format!("Zone {zone}: {refusal}")),
+        Refusal::Rejected { .. } => {
+            ("RecordRefused", format!("{refusal}: correct what it names; it is tried again by itself"))
+        }
+        Refusal::AdoptionRequired { .. } if adopted => {
+            let message = "taking over the records".to_owned();
+            let after = Duration::from_secs(60);
+            return Step::Wait(Wait { reason: "Adopting", message, after, keep_ready: false });
+        }
+        Refusal::AdoptionRequired { owner, .. } if adopt == Some(owner) => return Step::Do(take(owner.clone())),
+        Refusal::AdoptionRequired { .. } => ("AdoptionRequired", refusal.to_string()),
+    };
+    Step::Stop { reason, message }
+}
+
+/// The step that follows from what somebody else holds: `field` says who asked for it, `reason` that it is taken.
+/// Nothing follows from what is free or ours.
+#[must_use]
+pub fn not_ours<A, S>(
+    reservation: &Reservation,
+    standing: &Standing,
+    field: &str,
+    reason: &'static str,
+    now: Timestamp,
+) -> Option<Step<A, S>> {
+    let (name, fqdn) = (&reservation.name, &reservation.fqdn);
+    match standing {
+        Standing::Ours | Standing::Free => None,
+        Standing::Taken { namespace, holder } => {
+            let message = format!(
+                "{field}: {fqdn} is held by {} {namespace}/{}: choose another, or delete that one; `kubectl get \
+                 hostnameclaim {name}` shows the claim",
+                holder.kind, holder.name
+            );
+            Some(Step::Stop { reason, message })
+        }
+        Standing::Reserved { namespace, until } => {
+            let message = format!(
+                "{fqdn} was released by namespace {namespace} and stays reserved until its record has left every cache: \
+                 this goes on by itself then"
+            );
+            let left = Duration::try_from(until.duration_since(now)).unwrap_or_default();
+            let after = left + Duration::from_secs(1);
+            Some(Step::Wait(Wait { reason: "HostnameReserved", message, after, keep_ready: false }))
         }
     }
 }

@@ -63,6 +63,8 @@ pub struct ServerGroupDeps {
     pub members: Members,
     /// Whether the prober cannot reach anything.
     pub isolated: watch::Receiver<bool>,
+    /// Whether the operator runs with `--read-only`.
+    pub read_only: bool,
     /// How often everything is looked at.
     pub resync: Duration,
 }

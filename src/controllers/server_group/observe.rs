@@ -42,6 +42,8 @@ pub struct Observed {
     pub standings: BTreeMap<String, Standing>,
     /// Whether the prober cannot reach anything, so that its verdicts stand still.
     pub isolated: bool,
+    /// Whether the operator runs with `--read-only`.
+    pub read_only: bool,
     /// How often everything is looked at.
     pub resync: Duration,
 }
@@ -90,6 +92,7 @@ impl ServerGroupReconciler {
             roster,
             standings: BTreeMap::new(),
             isolated: *deps.isolated.borrow(),
+            read_only: deps.read_only,
             resync: deps.resync,
         };
         let look = |reservation: Reservation| {

@@ -15,7 +15,7 @@ use super::report;
 use super::roster::{Entry, Probing};
 use crate::api::names::Fqdn;
 use crate::api::server_group::ServerGroupStatus;
-use crate::controllers::blocked;
+use crate::controllers::{self, not_ours, zone_blocked};
 use crate::dns::{Checked, Declared, Desired, Refusal};
 use crate::runtime::claims::{Reservation, Standing};
 use crate::runtime::driver::{Outcome, Step, Wait};
@@ -173,34 +173,17 @@ pub fn names(seen: &Observed) -> Result<Names, Box<GroupStep>> {
 
 /// The slug, and each name, must be ours before anything is published there.
 fn claim(seen: &Observed, facts: &Facts, names: &Names, now: Timestamp) -> Option<GroupStep> {
-    let slug = (Reservation::of_slug(&names.slug), "SlugTaken");
-    let hosts = [&names.txt, &names.a].into_iter().flatten().map(|name| (Reservation::of_name(name), "HostnameTaken"));
-    for (index, (reservation, taken)) in std::iter::once(slug).chain(hosts).enumerate() {
-        let is_slug = index == 0;
+    let slug = (Reservation::of_slug(&names.slug), "spec.slug", "SlugTaken");
+    let host = |name: &Fqdn, field| (Reservation::of_name(name), field, "HostnameTaken");
+    let list = names.txt.iter().map(|name| host(name, "spec.slug"));
+    let address = names.a.iter().map(|name| host(name, "spec.dns.a.hostname"));
+    for (index, (reservation, field, taken)) in std::iter::once(slug).chain(list).chain(address).enumerate() {
         let standing = facts.claimed.get(&reservation.name).or(seen.standings.get(&reservation.name));
         match standing.unwrap_or(&Standing::Free) {
             Standing::Ours => {}
             Standing::Free => return Some(Step::Do(Action::Claim(reservation))),
-            Standing::Taken { .. } | Standing::Reserved { .. } if is_slug && seen.group.spec.slug.is_none() => {
-                return Some(collide(seen, facts, now));
-            }
-            Standing::Taken { namespace, holder } => {
-                let what = if is_slug { format!("spec.slug: `{}`", names.slug) } else { reservation.fqdn.clone() };
-                let message = format!(
-                    "{what} is held by {} {namespace}/{}: choose another, or delete that one; `kubectl get \
-                     hostnameclaim {}` shows the claim",
-                    holder.kind, holder.name, reservation.name
-                );
-                return Some(stop(taken, message));
-            }
-            Standing::Reserved { namespace, until } => {
-                let message = format!(
-                    "{} was released by namespace {namespace} and stays reserved until its record has left every cache",
-                    reservation.fqdn
-                );
-                let left = Duration::try_from(until.duration_since(now)).unwrap_or_default();
-                return Some(wait("HostnameReserved", message, left + Duration::from_secs(1), false));
-            }
+            _ if index == 0 && seen.group.spec.slug.is_none() => return Some(collide(seen, facts, now)),
+            held => return not_ours(&reservation, held, field, taken, now),
         }
     }
     None
@@ -238,7 +221,7 @@ fn publish(seen: &Observed, facts: &Facts, names: &Names, now: Timestamp) -> Gro
         }
         Some((_, Declared::Pending)) => return wait("Publishing", message, WATCHED, true),
         Some((_, Declared::Refused(refusal))) => return refused(seen, facts, refusal),
-        Some((_, Declared::Blocked(error))) => return blocked("Cloudflare", error),
+        Some((_, Declared::Blocked(error))) => return zone_blocked(error, seen.read_only, seen.resync),
         Some((_, Declared::Applied(_))) => {}
     }
     former(seen, names, now)
@@ -261,7 +244,7 @@ fn recollect(seen: &Observed, facts: &Facts, names: &Names) -> Option<GroupStep>
     match &facts.checked {
         None => Some(Step::Do(Action::CheckName(name.clone()))),
         Some(Checked::Pending) => Some(wait("CheckingName", "looking for records at the name", WATCHED, true)),
-        Some(Checked::Blocked(error)) => Some(blocked("Cloudflare", error)),
+        Some(Checked::Blocked(error)) => Some(zone_blocked(error, seen.read_only, seen.resync)),
         Some(Checked::Own(_)) => {
             let message = format!("{name} stays as it is until every server has been probed");
             Some(wait("Probing", message, STARTING, true))
@@ -287,21 +270,8 @@ fn cached_until(seen: &Observed, now: Timestamp) -> Timestamp {
 
 /// What a refusal of the zone's writer means for the group.
 fn refused(seen: &Observed, facts: &Facts, refusal: &Refusal) -> GroupStep {
-    let reason = match refusal {
-        Refusal::Foreign { .. } => "ForeignRecord",
-        Refusal::Quota { .. } => "QuotaExceeded",
-        Refusal::Rejected { .. } => "RecordRefused",
-        Refusal::AdoptionRequired { owner, .. } => {
-            if seen.annotation("adopt") == Some(owner) && !facts.adopted {
-                return Step::Do(Action::AdoptRecords(owner.clone()));
-            }
-            if facts.adopted {
-                return wait("Adopting", "taking over the records", WATCHED, false);
-            }
-            "AdoptionRequired"
-        }
-    };
-    stop(reason, refusal.to_string())
+    let (zone, adopt) = (&seen.group.spec.zone_ref.name, seen.annotation("adopt"));
+    controllers::refused(refusal, zone, adopt, facts.adopted, Action::AdoptRecords)
 }
 
 /// From a group that is to nothing. The servers are not ours, so no TTL has to be waited out for them: names with
@@ -347,7 +317,7 @@ fn withdraw(seen: &Observed, facts: &Facts) -> Option<GroupStep> {
         Some((_, Declared::Pending)) => {
             Some(wait("Withdrawing", format!("withdrawing the records of {slug}"), WATCHED, false))
         }
-        Some((_, Declared::Blocked(error))) => Some(blocked("Cloudflare", error)),
+        Some((_, Declared::Blocked(error))) => Some(zone_blocked(error, seen.read_only, seen.resync)),
         Some((_, Declared::Refused(refusal))) => {
             let message = format!(
                 "the records of {slug} cannot be withdrawn: {refusal}; give them up with the annotation \

@@ -89,6 +89,7 @@ impl World {
             selection: super::super::publish::Selection::default(),
             standings: BTreeMap::new(),
             isolated: false,
+            read_only: false,
             resync: Duration::from_secs(300),
             group: Arc::new(group),
             status,
@@ -313,6 +314,11 @@ fn what_cannot_be_published_says_why_and_names_the_field() {
     assert!(reason == "ApexNotAllowed" && message.contains("spec.dns.a.hostname"), "{message}");
     let (reason, message) = stopped(&named(&"a".repeat(64)));
     assert!(reason == "InvalidHostname" && message.contains("spec.dns.a.hostname"), "{message}");
+    let long = ["a".repeat(62), "b".repeat(62), "c".repeat(62), "d".repeat(62)].join(".");
+    let mut world = World::with(&[]);
+    world.seen.zone.as_mut().unwrap().domain = Fqdn::parse(&long).ok();
+    let (reason, message) = stopped(&world.pass());
+    assert!(reason == "InvalidSlug" && message.starts_with("spec.slug: _wrap.web.aaa"), "{message}");
 }
 
 #[test]
@@ -330,6 +336,10 @@ fn a_foreign_record_stalls_and_an_api_that_is_down_keeps_ready() {
     world.answer = Declared::Blocked(OutsideError::Unavailable("down".into()));
     assert_eq!(waits(&world.again()), "Unavailable");
     assert_eq!(world.ready().1, "Ready");
+    world.answer = Declared::Blocked(OutsideError::Forbidden("not now".into()));
+    assert_eq!(waits(&world.again()), "PermissionMissing");
+    world.seen.read_only = true;
+    assert_eq!(waits(&world.again()), "ReadOnly");
     let name = Fqdn::parse(LIST).unwrap();
     let (kind, content) = ("TXT".to_owned(), "mine".to_owned());
     world.answer = Declared::Refused(Refusal::Foreign { name, kind, content, record_id: "r1".into() });

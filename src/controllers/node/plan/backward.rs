@@ -9,10 +9,11 @@ use jiff::Timestamp;
 use super::super::observe::{Hosts, Observed, fqdn, static_address};
 use super::super::report;
 use super::target::newer;
-use super::{Action, Facts, NodeStep, elapsed, stop, wait, zone_blocked};
+use super::{Action, Facts, NodeStep, elapsed, stop, wait};
 use crate::api::condition::whole_seconds;
 use crate::api::names::Fqdn;
 use crate::api::refs::DeletionPolicy;
+use crate::controllers::zone_blocked;
 use crate::dns::propagation::Confirmation;
 use crate::dns::{Content, Declared, Desired};
 use crate::runtime::claims::{Reservation, Standing};
@@ -57,7 +58,7 @@ fn unpublish(seen: &Observed, facts: &Facts, now: Timestamp) -> Option<NodeStep>
         Some((declared, answer)) if declared.is_empty() => match answer {
             Declared::Applied(_) => {}
             Declared::Pending => return Some(withdrawing(WRITER)),
-            Declared::Blocked(error) => return Some(zone_blocked(seen, error)),
+            Declared::Blocked(error) => return Some(zone_blocked(error, seen.read_only, seen.resync)),
             Declared::Refused(refusal) => {
                 let message = format!(
                     "{name} cannot be withdrawn: {refusal}; give the record up with the annotation \

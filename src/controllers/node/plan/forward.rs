@@ -9,12 +9,13 @@ use jiff::Timestamp;
 use super::super::observe::{Hosts, Observed, ProviderView};
 use super::super::report;
 use super::target::{Target, machine, target};
-use super::{Action, BOOTING, Facts, NodeStep, blocked, elapsed, stop, wait, zone_blocked};
+use super::{Action, BOOTING, Facts, NodeStep, elapsed, stop, wait};
 use crate::api::condition::whole_seconds;
 use crate::api::names::{Kinship, vm_name};
 use crate::api::status::Journal;
 use crate::cloud::fleet::{Sight, Snapshot};
 use crate::cloud::{Vm, VmStatus};
+use crate::controllers::{self, blocked, not_ours, zone_blocked};
 use crate::dns::{Checked, Declared, Refusal};
 use crate::runtime::claims::{Reservation, Standing};
 use crate::runtime::driver::{Outcome, Step, Wait};
@@ -66,27 +67,13 @@ fn claim(seen: &Observed, facts: &Facts, target: &Target, now: Timestamp) -> Opt
         match standing {
             Standing::Ours => {}
             Standing::Free => return Some(Step::Do(Action::Claim(reservation))),
-            Standing::Taken { namespace, holder } => {
+            held => {
                 let (field, reason) = match &seen.node.spec.hostname {
                     _ if reservation.name.starts_with("rs--ip.") => ("spec.address", "AddressTaken"),
                     Some(_) => ("spec.hostname", "HostnameTaken"),
                     None => ("metadata.name", "HostnameTaken"),
                 };
-                let message = format!(
-                    "{field}: {} is held by {} {namespace}/{}: choose another, or delete that one; \
-                     `kubectl get hostnameclaim {}` shows the claim",
-                    reservation.fqdn, holder.kind, holder.name, reservation.name
-                );
-                return Some(stop(reason, message));
-            }
-            Standing::Reserved { namespace, until } => {
-                let message = format!(
-                    "{} was released by namespace {namespace} and stays reserved until its record has left every \
-                     cache: this goes on by itself then",
-                    reservation.fqdn
-                );
-                let left = Duration::try_from(until.duration_since(now)).unwrap_or_default();
-                return Some(wait("HostnameReserved", message, left + Duration::from_secs(1), false));
+                return not_ours(&reservation, held, field, reason, now);
             }
         }
     }
@@ -243,32 +230,14 @@ fn foreign(seen: &Observed, facts: &Facts) -> Option<NodeStep> {
         Some(Checked::Free | Checked::Own(_)) => None,
         Some(Checked::Pending) => Some(wait("CheckingName", "looking for records at the name", WRITER, false)),
         Some(Checked::Taken(refusal)) => Some(refused(seen, facts, refusal)),
-        Some(Checked::Blocked(error)) => Some(zone_blocked(seen, error)),
+        Some(Checked::Blocked(error)) => Some(zone_blocked(error, seen.read_only, seen.resync)),
     }
 }
 
 /// What a refusal of the zone's writer means for the Node.
 pub(super) fn refused(seen: &Observed, facts: &Facts, refusal: &Refusal) -> NodeStep {
-    let reason = match refusal {
-        Refusal::Foreign { .. } => "ForeignRecord",
-        Refusal::Quota { .. } => "QuotaExceeded",
-        Refusal::Rejected { .. } => "RecordRefused",
-        Refusal::AdoptionRequired { owner, .. } => {
-            if seen.annotation("adopt") == Some(owner) && !facts.adopted {
-                return Step::Do(Action::AdoptRecords(owner.clone()));
-            }
-            if facts.adopted {
-                return wait("Adopting", "taking over the record", WRITER, false);
-            }
-            "AdoptionRequired"
-        }
-    };
-    let message = match refusal {
-        Refusal::Quota { .. } => format!("Zone {}: {refusal}", seen.node.spec.zone_ref.name),
-        Refusal::Rejected { .. } => format!("{refusal}: correct what it names; it is tried again by itself"),
-        Refusal::Foreign { .. } | Refusal::AdoptionRequired { .. } => refusal.to_string(),
-    };
-    stop(reason, message)
+    let (zone, adopt) = (&seen.node.spec.zone_ref.name, seen.annotation("adopt"));
+    controllers::refused(refusal, zone, adopt, facts.adopted, Action::AdoptRecords)
 }
 
 /// A replacement asked for by annotation, and the end of the VM it replaced.
@@ -360,6 +329,6 @@ fn lost(seen: &Observed, facts: &Facts, provider: &ProviderView, now: Timestamp)
         }
         Some((_, Declared::Pending)) => Some(wait("Withdrawing", gone, WRITER, false)),
         Some((_, Declared::Refused(refusal))) => Some(refused(seen, facts, refusal)),
-        Some((_, Declared::Blocked(error))) => Some(zone_blocked(seen, error)),
+        Some((_, Declared::Blocked(error))) => Some(zone_blocked(error, seen.read_only, seen.resync)),
     }
 }

@@ -20,10 +20,9 @@ use super::observe::Observed;
 use super::report;
 use crate::api::node::NodeStatus;
 use crate::cloud::{Listing, Vm};
-use crate::controllers::blocked;
+use crate::controllers::frozen;
 use crate::dns::propagation::Confirmation;
 use crate::dns::{Checked, Declared, Desired};
-use crate::outside::OutsideError;
 use crate::runtime::claims::{Reservation, Standing};
 use crate::runtime::driver::{Outcome, Step, Wait};
 
@@ -143,7 +142,7 @@ pub fn plan(seen: &Observed, facts: &Facts, now: Timestamp) -> NodeStep {
     }
     let step = if seen.deleting() { backward::plan(seen, facts, now) } else { forward::plan(seen, facts, now) };
     match step {
-        Step::Do(action) if seen.read_only && action.writes_outside() => frozen(seen),
+        Step::Do(action) if seen.read_only && action.writes_outside() => frozen(seen.resync),
         other => other,
     }
 }
@@ -166,20 +165,6 @@ fn wait(reason: &'static str, message: impl Into<String>, after: Duration, keep_
 
 fn stop(reason: &'static str, message: impl Into<String>) -> NodeStep {
     Step::Stop { reason, message: message.into() }
-}
-
-fn frozen(seen: &Observed) -> NodeStep {
-    let message = "the operator runs with --read-only and writes nothing outside: it goes on when that is taken away";
-    wait("ReadOnly", message, seen.resync, true)
-}
-
-/// A wait for a zone's writer that cannot read or write now.
-fn zone_blocked(seen: &Observed, error: &OutsideError) -> NodeStep {
-    match error {
-        // The writer keeps the freeze by itself, and says so in the only words it has.
-        OutsideError::Forbidden(_) if seen.read_only => frozen(seen),
-        error => blocked("Cloudflare", error),
-    }
 }
 
 /// Writes down where things stand before the step `next`, unless that is written already.

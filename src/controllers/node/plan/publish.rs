@@ -9,8 +9,9 @@ use super::super::observe::{Observed, ZoneView};
 use super::super::report;
 use super::forward::{WRITER, refused};
 use super::target::Target;
-use super::{Action, BOOTING, Facts, NodeStep, elapsed, noted, stop, wait, zone_blocked};
+use super::{Action, BOOTING, Facts, NodeStep, elapsed, noted, stop, wait};
 use crate::api::condition::{self, whole_seconds};
+use crate::controllers::zone_blocked;
 use crate::dns::propagation::Confirmation;
 use crate::dns::{Declared, Desired};
 use crate::runtime::claims::Reservation;
@@ -42,7 +43,7 @@ pub(super) fn publish(
         // A writer that has just started, or that repairs an edit, says nothing against what is known to be there.
         Some((_, Declared::Pending)) => return wait(publishing, message, WRITER, was_published(seen, &wanted)),
         Some((_, Declared::Refused(refusal))) => return refused(seen, facts, refusal),
-        Some((_, Declared::Blocked(error))) => return zone_blocked(seen, error),
+        Some((_, Declared::Blocked(error))) => return zone_blocked(error, seen.read_only, seen.resync),
         Some((_, Declared::Applied(_))) => {}
     }
     if let Some(step) = former_address(seen, facts, target) {

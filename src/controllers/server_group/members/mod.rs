@@ -30,7 +30,7 @@ use crate::api::address::ServerAddress;
 use crate::api::server_group::{MemberStatus, Origin, ServerGroup, SourceStatus};
 use crate::metrics::Metrics;
 use crate::probe::{Engine, Health, Verdict};
-use crate::runtime::cache::{Cache, Key};
+use crate::runtime::cache::{Cache, Key, version};
 use crate::store::Store;
 
 /// How long a reporter waits for its change to be written.
@@ -255,7 +255,8 @@ impl Members {
         let cached = self.shared.groups.get(group)?;
         let desks = self.shared.desks();
         let written = desks.open.get(group).map(|desk| &desk.object);
-        let newer = written.filter(|object| object.uid() == cached.uid() && version(object) > version(&cached));
+        let newer =
+            written.filter(|object| object.uid() == cached.uid() && version::<ServerGroup>(object) > version(&*cached));
         Some(newer.cloned().unwrap_or(cached))
     }
 
@@ -333,7 +334,7 @@ impl Desk {
     /// Takes a version of the object, unless the one we know is newer.
     fn take(&mut self, object: Arc<ServerGroup>) {
         let same = object.uid().as_deref() == Some(&self.uid);
-        if same && version(&object) > version(&self.object) {
+        if same && version(&*object) > version(&*self.object) {
             self.object = object;
         }
     }
@@ -391,11 +392,6 @@ impl Desk {
 /// Whether what is said of `address` is about the server at `other`: without a port, it is about every port.
 fn is_about(address: &ServerAddress, other: &ServerAddress) -> bool {
     other == address || (address.port.is_none() && other.host == address.host)
-}
-
-/// resourceVersions compare as numbers.
-fn version(group: &ServerGroup) -> u64 {
-    group.resource_version().and_then(|v| v.parse().ok()).unwrap_or(0)
 }
 
 #[cfg(test)]

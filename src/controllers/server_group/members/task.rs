@@ -11,11 +11,11 @@ use tokio::time::Instant;
 
 use super::chronicle;
 use super::merge::count;
-use super::{Members, Shared, version};
+use super::{Members, Shared};
 use crate::api::server_group::{MemberHealth, MemberStatus, ServerGroup, ServerGroupStatus};
 use crate::probe::Transition;
 use crate::runtime::backoff;
-use crate::runtime::cache::Key;
+use crate::runtime::cache::{Key, version};
 use crate::runtime::fault::Fault;
 use crate::runtime::{bounded, status};
 use crate::store::Entry;
@@ -187,7 +187,7 @@ impl Shared {
         desk.writing = false;
         match written.result {
             Ok(object) => {
-                if let Some(object) = object.filter(|object| version(object) > version(&desk.object)) {
+                if let Some(object) = object.filter(|object| version(object) > version(&*desk.object)) {
                     desk.object = Arc::new(object);
                 }
                 (desk.failures, desk.written) = (0, Some(now));
