@@ -31,6 +31,7 @@ use crate::controllers::registry::Registry;
 use crate::controllers::server_group::api::{ApiGroups, ApiGroupsDeps};
 use crate::controllers::server_group::members::Members;
 use crate::controllers::server_group::reach::Reach;
+use crate::controllers::server_group::worker::desk::{Desk, DeskParts};
 use crate::controllers::server_group::{ServerGroupDeps, ServerGroupReconciler, node_health};
 use crate::controllers::zone::{ZoneDeps, ZoneReconciler};
 use crate::gateway::ports::Ports;
@@ -195,8 +196,8 @@ async fn lead(start: Start, shutdown: watch::Receiver<bool>) -> anyhow::Result<(
     let providers = ProviderReconciler::new(ProviderDeps {
         cluster: cluster.clone(),
         digitalocean_api: settings.digitalocean_api.clone(),
-        credentials,
-        budgets,
+        credentials: credentials.clone(),
+        budgets: budgets.clone(),
         nodes: caches.nodes.clone(),
         environments: caches.environments.clone(),
         registry: registry.clone(),
@@ -252,6 +253,13 @@ async fn lead(start: Start, shutdown: watch::Receiver<bool>) -> anyhow::Result<(
         claims: caches.claims.clone(),
         members: members.clone(),
     });
+    let workers = Desk::new(DeskParts {
+        api: settings.cloudflare_api.clone(),
+        credentials,
+        budgets,
+        metrics: metrics.clone(),
+        wakes: wakes.for_writers(),
+    });
     let groups = ServerGroupReconciler::new(ServerGroupDeps {
         cluster: cluster.clone(),
         registry: registry.clone(),
@@ -261,6 +269,7 @@ async fn lead(start: Start, shutdown: watch::Receiver<bool>) -> anyhow::Result<(
         claims: claims.clone(),
         events: events.clone(),
         members: members.clone(),
+        workers: workers.clone(),
         isolated: engine.isolated(),
         read_only: settings.read_only,
         resync: settings.resync,
@@ -323,6 +332,7 @@ async fn lead(start: Start, shutdown: watch::Receiver<bool>) -> anyhow::Result<(
             chronicle,
             wakes::keep_books(caches, claims, metrics.clone(), settings.resync, end()),
         );
+        workers.close().await;
         for writer in registry.writers() {
             writer.stop().await;
         }

@@ -19,6 +19,7 @@ pub mod refs;
 #[cfg(test)]
 pub(crate) mod schema;
 pub mod server_group;
+pub mod slb;
 pub mod status;
 pub mod zone;
 

@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use super::probe::{Probe, Scheme};
 use super::refs::{ClusterRef, DURATION};
+use super::slb::{Slb, SlbStatus};
 use super::status::Journal;
 
 /// The rule for a server's address. No IP address that a single server cannot have; the last label of a name starts with a
@@ -36,7 +37,7 @@ const HEARD_BEFORE_FORGOTTEN: (&str, &str) = (
     status = "ServerGroupStatus",
     derive = "PartialEq",
     derive = "Default",
-    doc = "Servers of one service: listed, selected by label, or reporting themselves. Those that are healthy are published as the TXT record `_wrap.<slug>.<domain>`, and on request as addresses of a name.",
+    doc = "Servers of one service: listed, selected by label, or reporting themselves. Those that are healthy are published as the TXT record `_wrap.<slug>.<domain>`, and on request as addresses of a name and as origins of a Cloudflare Worker.",
     validation = ("self.metadata.name.size() <= 48", "metadata.name may have at most 48 characters, because the slug is made of it"),
     validation = ("self.metadata.name.matches('^[a-z0-9]([a-z0-9-]*[a-z0-9])?$')", "metadata.name must be a DNS label: a-z, 0-9 and `-`, not starting or ending with `-`"),
     validation = ("!self.metadata.name.startsWith('rs--')", "names starting with `rs--` are reserved: choose another"),
@@ -93,6 +94,9 @@ pub struct ServerGroupSpec {
     /// What is published.
     #[serde(default)]
     pub dns: Publication,
+    /// A Cloudflare Worker that spreads requests over the healthy servers.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub slb: Option<Slb>,
 }
 
 /// How clients choose among the healthy servers.
@@ -263,10 +267,13 @@ pub struct ServerGroupStatus {
     /// The published addresses.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub a: Option<AddressesStatus>,
+    /// The Worker, and the origins it has.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub slb: Option<SlbStatus>,
     /// Stored back-off, and the collision counter of a derived slug.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub journal: Option<Journal>,
-    /// `Ready`, `Frozen`, `ProberIsolated`, `Truncated`, `Paused`, and `Reconciling` or `Stalled` while they apply.
+    /// `Ready`, `WorkerReady` with `slb`, `Frozen`, `ProberIsolated`, `Truncated`, `Paused`, and `Reconciling` or `Stalled` while they apply.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 16))]
     #[x_kube(merge_strategy = kube::core::ListMerge::Map(vec!["type".to_owned()]))]

@@ -62,6 +62,33 @@ pub struct Cloudflare {
     /// The Secret that holds an API token with the permissions Zone Read and DNS Write for this zone, in the namespace
     /// the operator runs in, labelled `roadstead.dev/credential: cloudflare`.
     pub token_secret_ref: SecretKeyRef,
+    /// Which ServerGroups may have a Cloudflare Worker (`slb`), and with which token. Without it, none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub workers: Option<Workers>,
+}
+
+/// Workers for the ServerGroups of this Zone.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, KubeSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Workers {
+    /// The Secret that holds an API token with the permissions Workers Scripts Write for the account and Workers Routes
+    /// Write for this zone, in the namespace the operator runs in, labelled `roadstead.dev/credential: cloudflare`. It may
+    /// be the token of the zone itself.
+    pub token_secret_ref: SecretKeyRef,
+    /// Cloudflare's id of the account the Workers are in; the account of the zone without it.
+    #[serde(default, rename = "accountID", skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 64))]
+    #[x_kube(validation = ("self.matches('^[0-9a-f]+$')",
+        "write the account's id as Cloudflare's dashboard shows it: 0-9 and a-f"))]
+    pub account_id: Option<String>,
+    /// Which namespaces may have Workers: code of ours that runs in your account. There is no default: say it.
+    pub allowed_namespaces: AllowedNamespaces,
+    /// What every Worker's name has to begin with, e.g. `lb-`, so that no other Worker of the account is ever meant.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 32))]
+    #[x_kube(validation = ("self.matches('^[a-z0-9][a-z0-9-]*$')",
+        "a prefix is made of a-z, 0-9 and `-`, not starting with `-`"))]
+    pub name_prefix: Option<String>,
 }
 
 /// How a published name is confirmed before its object counts as resolvable.

@@ -44,6 +44,12 @@ impl Reservation {
         Self { name: format!("rs--slug.{slug}"), fqdn: slug.to_owned() }
     }
 
+    /// A Worker of an account: it belongs to one group.
+    #[must_use]
+    pub fn of_worker(account: &str, name: &str) -> Self {
+        Self { name: format!("rs--worker.{account}.{name}"), fqdn: name.to_owned() }
+    }
+
     /// A static host's address: it belongs to one Node. IPv6 is written with dashes.
     #[must_use]
     pub fn of_address(address: IpAddr) -> Self {

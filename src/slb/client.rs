@@ -76,36 +76,37 @@ impl Workers {
         Ok(places)
     }
 
-    /// Makes the call of one step for the script `name`. A step without a call does nothing.
+    /// Makes the call of one step for the script `name`, and gives the settings where the answer has them. A step
+    /// without a call does nothing.
     ///
     /// # Errors
     /// As any write. [`OutsideError::Unknown`] also if the answer to a patch does not show what was sent: look again.
-    pub async fn apply(&self, name: &str, step: &Step, priority: Priority) -> Result<(), OutsideError> {
+    pub async fn apply(&self, name: &str, step: &Step, priority: Priority) -> Result<Option<Settings>, OutsideError> {
         let script = self.script(name);
         match step {
             Step::Upload(bindings) => {
                 let form = wire::upload(WORKER, COMPATIBILITY_DATE, bindings);
                 let call = write(Method::PUT, &script, EDIT, priority).query("bindings_inherit", "strict");
-                self.client.call::<Value>(Call { body: Some(form.into()), ..call }).await.map(|_| ())
+                self.client.call::<Value>(Call { body: Some(form.into()), ..call }).await.map(|_| None)
             }
             Step::Patch(bindings) => {
                 let path = format!("{script}/settings");
                 let body = Some(wire::settings(bindings).into());
                 let call = Call { body, ..write(Method::PATCH, &path, EDIT, priority) };
                 let settings: Settings = self.client.call(call).await?;
-                if confirms(bindings, &settings) { Ok(()) } else { Err(unconfirmed(name)) }
+                if confirms(bindings, &settings) { Ok(Some(settings)) } else { Err(unconfirmed(name)) }
             }
             Step::Place(Place::Route { zone_id, pattern }) => {
                 let path = format!("/zones/{zone_id}/workers/routes");
                 let body = Some(Body::Json(wire::route(pattern, name)));
                 let call = Call { body, ..write(Method::POST, &path, EDIT_ROUTES, priority) };
-                self.client.call::<Value>(call).await.map(|_| ())
+                self.client.call::<Value>(call).await.map(|_| None)
             }
             Step::Place(Place::Domain { zone_id, hostname }) => {
                 let path = format!("/accounts/{}/workers/domains", self.account);
                 let body = Some(Body::Json(wire::domain(zone_id, hostname, name)));
                 let call = Call { body, ..write(Method::PUT, &path, EDIT, priority) };
-                self.client.call::<Value>(call).await.map(|_| ())
+                self.client.call::<Value>(call).await.map(|_| None)
             }
             Step::DeleteRoute { zone_id, id } => {
                 self.delete(&format!("/zones/{zone_id}/workers/routes/{id}"), EDIT_ROUTES, priority).await
@@ -114,7 +115,7 @@ impl Workers {
                 self.delete(&format!("/accounts/{}/workers/domains/{id}", self.account), EDIT, priority).await
             }
             Step::DeleteScript => self.delete(&script, EDIT, priority).await,
-            Step::Look { .. } | Step::Refuse(_) | Step::Done(_) | Step::Gone => Ok(()),
+            Step::Look { .. } | Step::Refuse(_) | Step::Done(_) | Step::Gone => Ok(None),
         }
     }
 
@@ -131,10 +132,15 @@ impl Workers {
         self.client.call(Call::read(path, permission).priority(priority)).await
     }
 
-    async fn delete(&self, path: &str, permission: &'static str, priority: Priority) -> Result<(), OutsideError> {
+    async fn delete(
+        &self,
+        path: &str,
+        permission: &'static str,
+        priority: Priority,
+    ) -> Result<Option<Settings>, OutsideError> {
         match self.client.call::<Value>(write(Method::DELETE, path, permission, priority)).await {
-            Err(OutsideError::Refused { code, .. }) if ABSENT.contains(&code.as_str()) => Ok(()),
-            deleted => deleted.map(|_| ()),
+            Err(OutsideError::Refused { code, .. }) if ABSENT.contains(&code.as_str()) => Ok(None),
+            deleted => deleted.map(|_| None),
         }
     }
 }

@@ -2,27 +2,13 @@
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
-use std::path::PathBuf;
-use std::process::Command;
-use std::sync::OnceLock;
 
 use cloudsim::workerd::{Module, Outbound, Script, Workerd};
 use reqwest::{Client, RequestBuilder};
 use serde_json::json;
-use support::repository;
+use support::workerd;
 
 use crate::origin::Origin;
-
-/// The pinned workerd, installed on first use.
-pub fn workerd() -> PathBuf {
-    static BINARY: OnceLock<PathBuf> = OnceLock::new();
-    let binary = BINARY.get_or_init(|| {
-        let installed = Command::new(repository().join("tests/tools/workerd/build.sh")).status().unwrap();
-        assert!(installed.success(), "tests/tools/workerd/build.sh failed: {installed}");
-        repository().join("target/tools/workerd")
-    });
-    binary.clone()
-}
 
 /// The Worker, and a client of it. Dropping it ends workerd.
 pub struct Bench {

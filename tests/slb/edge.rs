@@ -9,11 +9,10 @@ use futures::{SinkExt, StreamExt};
 use roadstead::slb::plan::Step;
 use roadstead::slb::{Mode, Worker};
 use serde_json::{Value, json};
-use support::{eventually, free_port};
+use support::{eventually, free_port, workerd};
 use tokio::net::TcpStream;
 use tokio_tungstenite::tungstenite::Message;
 
-use crate::bench::workerd;
 use crate::origin::{self, Origin};
 use crate::publishing::{ACCOUNT, Cloud, DOMAIN, NAME, origin as member, worker};
 

@@ -67,7 +67,7 @@ impl Cloud {
                 Step::Look { zones, hosts } => {
                     places = Some(self.workers.places(zones, hosts, Priority::Normal).await?);
                 }
-                _ => self.workers.apply(&worker.name, &step, Priority::Normal).await?,
+                _ => drop(self.workers.apply(&worker.name, &step, Priority::Normal).await?),
             }
         }
         panic!("the plan comes to no end");

@@ -64,10 +64,19 @@ impl World {
 
     /// As [`World::with`], with another zone `example.com`.
     pub async fn in_zone(zone: Value, change: impl FnOnce(OperatorOptions) -> OperatorOptions) -> Self {
+        Self::over(cloudsim::Options::default(), zone, change).await
+    }
+
+    /// As [`World::in_zone`], with other settings of the simulator.
+    pub async fn over(
+        clouds: cloudsim::Options,
+        zone: Value,
+        change: impl FnOnce(OperatorOptions) -> OperatorOptions,
+    ) -> Self {
         let control_plane = ControlPlane::start().await;
         let cluster = control_plane.cluster().await;
         cluster.apply_directory(&repository().join("crds")).await;
-        let sim = Sim::start(cloudsim::Options::default()).await.unwrap();
+        let sim = Sim::start(clouds).await.unwrap();
         sim.cloudflare.add_zone(serde_json::from_value::<ZoneSpec>(zone).unwrap());
         sim.cloudflare.put_token(
             serde_json::from_value::<CloudflareToken>(serde_json::json!({"value": "cloudflare-token"})).unwrap(),

@@ -21,7 +21,11 @@ impl ServerGroupReconciler {
                 facts.claimed.insert(reservation.name, standing);
             }
             Action::Release(reservation, until) => {
-                self.deps.claims.release(&reservation, &seen.claimant.holder.uid, until).await?;
+                let uid = &seen.claimant.holder.uid;
+                self.deps.claims.release(&reservation, uid, until).await?;
+                if seen.deleting() {
+                    self.deps.workers.forget(uid);
+                }
                 facts.released.push(reservation.name);
             }
             Action::Enroll => {
@@ -50,6 +54,13 @@ impl ServerGroupReconciler {
                 let message = format!("given up by annotation: the records of {slug} are left behind");
                 self.deps.events.publish(seen.group.object_ref(&()), Note::warning("Abandoned", message));
                 facts.said = true;
+            }
+            Action::Worker(script, call) => self.deps.workers.begin(seen, script, call)?,
+            Action::SayWorkerAbandoned => {
+                let name = seen.status.slb.as_ref().map_or("", |slb| &slb.worker_name);
+                let message = format!("given up by annotation: Worker {name} is left behind");
+                self.deps.events.publish(seen.group.object_ref(&()), Note::warning("Abandoned", message));
+                facts.worker_said = true;
             }
         }
         Ok(())

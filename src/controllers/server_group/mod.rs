@@ -1,5 +1,5 @@
 //! Server groups: servers, their health, and where the healthy ones are published. A pass reads as observe, plan, apply,
-//! report; every decision is in [`plan`], [`publish`] and [`members::merge`].
+//! report; every decision is in [`plan`], [`publish`], [`worker`] and [`members::merge`].
 //!
 //! Health comes from the prober and from the servers' own reports. A change of it becomes a change of `status.members`
 //! by the one writer of that list ([`members`]), and the watch on that status wakes the controller, which publishes what
@@ -17,6 +17,7 @@ mod report;
 pub mod roster;
 mod slug;
 pub mod txt;
+pub mod worker;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -61,6 +62,8 @@ pub struct ServerGroupDeps {
     pub events: Events,
     /// The writer of the servers' health.
     pub members: Members,
+    /// The calls for Workers.
+    pub workers: worker::Desk,
     /// Whether the prober cannot reach anything.
     pub isolated: watch::Receiver<bool>,
     /// Whether the operator runs with `--read-only`.
@@ -126,7 +129,10 @@ pub fn waiting_for(claim: &HostnameClaim, groups: &Cache<ServerGroup>) -> Vec<Ke
         let host = group.spec.dns.a.as_ref().is_some_and(|a| {
             a.hostname == "@" || name.strip_prefix(a.hostname.as_str()).is_some_and(|rest| rest.starts_with('.'))
         });
-        !ready && (slug || host)
+        let worker = group.spec.slb.as_ref().is_some_and(|slb| worker::wants(slb, &name));
+        let origin =
+            group.status.as_ref().and_then(|s| s.slb.as_ref()).is_some_and(|slb| slb.hostnames.contains(&name));
+        !ready && (slug || host || worker || origin)
     })
 }
 
@@ -160,7 +166,7 @@ impl Reconciler for ServerGroupReconciler {
     }
 
     async fn observe(&self, group: &Arc<ServerGroup>) -> Result<Observed, Fault> {
-        self.look(group)
+        self.look(group).await
     }
 
     fn plan(&self, seen: &Observed, facts: &Facts, now: Timestamp) -> Step<Action, ServerGroupStatus> {

@@ -9,11 +9,14 @@ use kube::ResourceExt;
 
 use super::publish::{Selection, select};
 use super::roster::{Roster, selects};
+use super::worker::target::{Target, target};
+use super::worker::{Sight, Terms};
 use super::{ServerGroupReconciler, slug};
 use crate::api::claim::Holder;
 use crate::api::names::{Fqdn, Mark};
 use crate::api::server_group::{ServerGroup, ServerGroupStatus};
 use crate::api::zone::Zone;
+use crate::controllers::credential::Purpose;
 use crate::controllers::is_allowed;
 use crate::controllers::node::observe::unusable;
 use crate::runtime::cache::Key;
@@ -40,6 +43,8 @@ pub struct Observed {
     pub selection: Selection,
     /// How the names it has or wants stand, by claim name.
     pub standings: BTreeMap<String, Standing>,
+    /// What is known of its Worker.
+    pub worker: Option<Sight>,
     /// Whether the prober cannot reach anything, so that its verdicts stand still.
     pub isolated: bool,
     /// Whether the operator runs with `--read-only`.
@@ -61,10 +66,12 @@ pub struct ZoneView {
     pub running: bool,
     /// Why nothing new may be published, if so.
     pub unusable: Option<String>,
+    /// What it says of Workers; only known to a group that has or wants one.
+    pub workers: Option<Terms>,
 }
 
 impl ServerGroupReconciler {
-    pub(super) fn look(&self, group: &Arc<ServerGroup>) -> Result<Observed, Fault> {
+    pub(super) async fn look(&self, group: &Arc<ServerGroup>) -> Result<Observed, Fault> {
         let deps = &self.deps;
         let (namespace, name) = (group.namespace().unwrap_or_default(), group.name_any());
         let uid = group.uid().unwrap_or_default();
@@ -74,8 +81,13 @@ impl ServerGroupReconciler {
         let claimant = Claimant { namespace: namespace.clone(), holder };
         let home = deps.namespaces.get(&Key::cluster(&namespace));
         let zone = deps.zones.get(&Key::cluster(&group.spec.zone_ref.name));
-        let zone = zone.map(|zone| self.zone_view(&zone, home.as_deref()));
         let status = <Self as Reconciler>::status(group);
+        let mut view = zone.as_ref().map(|zone| self.zone_view(zone, home.as_deref()));
+        if let (Some(view), Some(zone)) = (&mut view, &zone)
+            && (group.spec.slb.is_some() || status.slb.is_some())
+        {
+            view.workers = self.terms(zone, home.as_deref()).await?;
+        }
         // Only those of its own that it selects: the cache holds every Node of the cluster.
         let nodes: Vec<_> = match &group.spec.node_selector {
             Some(_) => deps.nodes.all().into_iter().filter(|node| selects(group, node)).collect(),
@@ -88,9 +100,10 @@ impl ServerGroupReconciler {
             status,
             mark,
             claimant,
-            zone,
+            zone: view,
             roster,
             standings: BTreeMap::new(),
+            worker: deps.workers.sight(&group.uid().unwrap_or_default()),
             isolated: *deps.isolated.borrow(),
             read_only: deps.read_only,
             resync: deps.resync,
@@ -99,7 +112,8 @@ impl ServerGroupReconciler {
             let standing = deps.claims.look(&reservation, &seen.claimant);
             (reservation.name, standing)
         };
-        let standings = seen.reservations().into_iter().map(look).collect();
+        let host = target(&seen).ok().flatten().and_then(|target| target.host).map(|host| Reservation::of_name(&host));
+        let standings = seen.reservations().into_iter().chain(host).map(look).collect();
         seen.standings = standings;
         Ok(seen)
     }
@@ -111,7 +125,22 @@ impl ServerGroupReconciler {
             allow_apex: zone.spec.allow_apex,
             running: self.deps.registry.zone(&zone.name_any()).is_some(),
             unusable: unusable("Zone", &zone.name_any(), zone.status.as_ref().map(|s| &s.conditions[..])),
+            workers: None,
         }
+    }
+
+    async fn terms(&self, zone: &Zone, home: Option<&Namespace>) -> Result<Option<Terms>, Fault> {
+        let Some(workers) = &zone.spec.cloudflare.workers else { return Ok(None) };
+        let status = zone.status.as_ref();
+        let reference = &workers.token_secret_ref;
+        Ok(Some(Terms {
+            allowed: is_allowed(&workers.allowed_namespaces, home),
+            account: workers.account_id.clone().or_else(|| status?.account_id.clone()),
+            zone_id: status.and_then(|status| status.zone_id.clone()),
+            prefix: workers.name_prefix.clone(),
+            secret: reference.name.clone(),
+            credential: self.deps.workers.credentials().read(reference, Purpose::Cloudflare).await?,
+        }))
     }
 }
 
@@ -127,6 +156,12 @@ impl Observed {
     pub fn annotation(&self, name: &str) -> Option<&str> {
         let value = self.group.annotations().get(&format!("roadstead.dev/{name}"));
         value.map(String::as_str).filter(|v| !v.is_empty())
+    }
+
+    /// Whether the annotation `abandon` gives this half up.
+    #[must_use]
+    pub fn abandons(&self, half: &str) -> bool {
+        self.annotation("abandon").is_some_and(|halves| halves.split(',').any(|named| named.trim() == half))
     }
 
     /// How many derived slugs turned out to be taken.
@@ -179,8 +214,16 @@ impl Observed {
         let published = self.status.txt.as_ref().and_then(|txt| Fqdn::parse(&txt.name).ok());
         let names = [self.list_name(&slug), published, self.address_name(), self.published_address_name()];
         let mut all = vec![Reservation::of_slug(&slug)];
-        for name in names.into_iter().flatten() {
-            let reservation = Reservation::of_name(&name);
+        let target = target(self).ok().flatten();
+        let held = self.status.slb.as_ref();
+        let of_target = target.iter().map(|target| (&target.script.account, &target.script.name));
+        let of_held = held.map(|held| (&held.account_id, &held.worker_name));
+        let scripts = of_target.chain(of_held).map(|(account, name)| Reservation::of_worker(account, name));
+        let wanted = target.iter().flat_map(Target::hostnames);
+        let hostnames = wanted.chain(held.into_iter().flat_map(|held| held.hostnames.clone()));
+        let hosts = hostnames.filter_map(|name| Fqdn::parse(&name).ok());
+        let names = names.into_iter().flatten().chain(hosts).map(|name| Reservation::of_name(&name));
+        for reservation in names.chain(scripts) {
             if !all.contains(&reservation) {
                 all.push(reservation);
             }

@@ -2,7 +2,7 @@
 //!
 //! Forwards: choose a slug, claim it and the names, enroll the servers with the prober and the writer of their health,
 //! publish those the status calls healthy, give back names that are no longer wanted, done. Backwards: dismiss the
-//! servers, withdraw the records, release the claims, gone.
+//! servers, withdraw the records and the Worker, release the claims, gone.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -13,6 +13,8 @@ use super::observe::{COLLISIONS, Observed};
 use super::publish::{Names, records};
 use super::report;
 use super::roster::{Entry, Probing};
+use super::worker::plan::{Next, is_about, next};
+use super::worker::{self, Call, Script};
 use crate::api::names::Fqdn;
 use crate::api::server_group::ServerGroupStatus;
 use crate::controllers::{self, not_ours, zone_blocked};
@@ -39,6 +41,10 @@ pub enum Action {
     AdoptRecords(String),
     /// Say in an event what an `abandon` annotation leaves behind.
     SayAbandoned,
+    /// Begin a call for a Worker; its answer wakes the group.
+    Worker(Script, Call),
+    /// Say in an event that the Worker is left behind.
+    SayWorkerAbandoned,
 }
 
 /// What was learned in this pass and need not survive it.
@@ -58,6 +64,8 @@ pub struct Facts {
     pub adopted: bool,
     /// The abandonment was said.
     pub said: bool,
+    /// The abandonment of the Worker was said.
+    pub worker_said: bool,
 }
 
 /// A step of the group's plan.
@@ -65,6 +73,8 @@ pub type GroupStep = Step<Action, ServerGroupStatus>;
 
 /// Something that a watch, or the zone's writer, announces.
 const WATCHED: Duration = Duration::from_secs(60);
+/// How many claims one pass gives back.
+const AT_ONCE: usize = 16;
 /// How often a Zone that is starting is looked at.
 const STARTING: Duration = Duration::from_secs(5);
 
@@ -108,6 +118,36 @@ fn forwards(seen: &Observed, facts: &Facts, now: Timestamp) -> GroupStep {
     if !facts.enrolled {
         return Step::Do(Action::Enroll);
     }
+    beside(seen, facts, now, records_in_place(seen, facts, &names, now))
+}
+
+/// The step for the records, or what comes of both where they end: a Worker that fails holds up no record, and records
+/// that fail no Worker.
+fn beside(seen: &Observed, facts: &Facts, now: Timestamp, records: GroupStep) -> GroupStep {
+    if matches!(records, Step::Do(_) | Step::Record(_)) {
+        return records;
+    }
+    let worker = match next(seen, facts, now) {
+        Next::Do(action) => return Step::Do(action),
+        Next::Record(slb) => return Step::Record(Box::new(ServerGroupStatus { slb, ..seen.status.clone() })),
+        Next::End(end) => end.outcome,
+    };
+    let under_way = |reason, message, after| Step::Wait(Wait { reason, message, after, keep_ready: false });
+    match (records, worker) {
+        (Step::Wait(first), Outcome::Waiting(other)) => {
+            let after = first.after.min(other.after);
+            let graver = if first.keep_ready { other } else { first };
+            Step::Wait(Wait { after, ..graver })
+        }
+        (Step::Stop { reason, message }, Outcome::Waiting(wait)) => under_way(reason, message, wait.after),
+        (Step::Wait(wait), Outcome::Stopped { reason, message }) => under_way(reason, message, wait.after),
+        (Step::Done, Outcome::Waiting(wait)) => Step::Wait(wait),
+        (Step::Done, Outcome::Stopped { reason, message }) => Step::Stop { reason, message },
+        (records, _) => records,
+    }
+}
+
+fn records_in_place(seen: &Observed, facts: &Facts, names: &Names, now: Timestamp) -> GroupStep {
     let Some(zone) = &seen.zone else { return wait("ZoneNotFound", "waiting for the Zone", WATCHED, true) };
     if let Some(message) = &zone.unusable {
         return wait("ZoneNotReady", message.clone(), WATCHED, true);
@@ -115,7 +155,7 @@ fn forwards(seen: &Observed, facts: &Facts, now: Timestamp) -> GroupStep {
     if !zone.running {
         return wait("Starting", "waiting for the Zone to be read", STARTING, true);
     }
-    publish(seen, facts, &names, now)
+    publish(seen, facts, names, now)
 }
 
 /// The names a valid group asks for.
@@ -206,7 +246,13 @@ fn noted(seen: &Observed, facts: &Facts, message: &str, now: Timestamp) -> Serve
 
 /// Publishes the servers the status calls healthy.
 fn publish(seen: &Observed, facts: &Facts, names: &Names, now: Timestamp) -> GroupStep {
-    let wanted = records(names, seen.group.spec.strategy, &seen.selection);
+    let is_ours = |name: &Fqdn| {
+        let claim = Reservation::of_name(name).name;
+        facts.claimed.get(&claim).or(seen.standings.get(&claim)) == Some(&Standing::Ours)
+    };
+    let mut wanted = records(names, seen.group.spec.strategy, &seen.selection);
+    // Last, so that a refusal of theirs hides none of the others.
+    wanted.extend(worker::target::records(seen, is_ours));
     let message = "publishing the healthy servers";
     if let Some(step) = recollect(seen, facts, names) {
         return step;
@@ -220,9 +266,9 @@ fn publish(seen: &Observed, facts: &Facts, names: &Names, now: Timestamp) -> Gro
             return Step::Do(Action::Declare(wanted));
         }
         Some((_, Declared::Pending)) => return wait("Publishing", message, WATCHED, true),
-        Some((_, Declared::Refused(refusal))) => return refused(seen, facts, refusal),
+        Some((_, Declared::Refused(refusal))) if is_of_records(refusal, names) => return refused(seen, facts, refusal),
         Some((_, Declared::Blocked(error))) => return zone_blocked(error, seen.read_only, seen.resync),
-        Some((_, Declared::Applied(_))) => {}
+        Some((_, Declared::Applied(_) | Declared::Refused(_))) => {}
     }
     former(seen, names, now)
         .into_iter()
@@ -230,14 +276,26 @@ fn publish(seen: &Observed, facts: &Facts, names: &Names, now: Timestamp) -> Gro
         .map_or(Step::Done, |(reservation, until)| Step::Do(Action::Release(reservation, until)))
 }
 
+/// Whether a refusal is about what the group publishes, and not about a name that only its Worker needs.
+#[must_use]
+pub fn is_of_records(refusal: &Refusal, names: &Names) -> bool {
+    let about_one = matches!(refusal, Refusal::Foreign { .. } | Refusal::Rejected { .. });
+    !about_one || [&names.txt, &names.a].into_iter().flatten().any(|name| is_about(refusal, name))
+}
+
+/// Whether every server that is probed has been.
+#[must_use]
+pub fn all_judged(seen: &Observed) -> bool {
+    let judged = |id: &str| seen.status.members.iter().any(|member| member.id == id && member.probe.is_some());
+    let probed = |entry: &&Entry| !entry.disabled && matches!(entry.probing, Probing::Check(_));
+    seen.roster.members.iter().filter(probed).all(|entry| judged(&entry.address.to_string()))
+}
+
 /// A status that was lost knows of no healthy server, while the zone still names some: they stay until each server has
 /// been probed once.
 fn recollect(seen: &Observed, facts: &Facts, names: &Names) -> Option<GroupStep> {
     let unknown = seen.status.txt.is_none() && seen.status.a.is_none();
-    let judged = |id: &str| seen.status.members.iter().any(|member| member.id == id && member.probe.is_some());
-    let probed = |entry: &&Entry| !entry.disabled && matches!(entry.probing, Probing::Check(_));
-    let all_judged = seen.roster.members.iter().filter(probed).all(|entry| judged(&entry.address.to_string()));
-    if !unknown || all_judged {
+    if !unknown || all_judged(seen) {
         return None;
     }
     let name = names.txt.as_ref().or(names.a.as_ref())?;
@@ -263,7 +321,8 @@ fn former(seen: &Observed, names: &Names, now: Timestamp) -> Vec<(Reservation, O
 }
 
 /// Until when a cache may hold an address that is withdrawn now.
-fn cached_until(seen: &Observed, now: Timestamp) -> Timestamp {
+#[must_use]
+pub fn cached_until(seen: &Observed, now: Timestamp) -> Timestamp {
     let ttl = seen.status.a.as_ref().map_or(seen.group.spec.dns.ttl, |a| a.ttl);
     now.checked_add(SignedDuration::from_secs(ttl)).unwrap_or(now)
 }
@@ -280,25 +339,36 @@ fn backwards(seen: &Observed, facts: &Facts, now: Timestamp) -> GroupStep {
     if !facts.enrolled {
         return Step::Do(Action::Dismiss);
     }
-    if let Some(step) = withdraw(seen, facts) {
-        return step;
+    let worker = next(seen, facts, now);
+    if let Next::Do(action) = worker {
+        return Step::Do(action);
+    }
+    match beside(seen, facts, now, withdraw(seen, facts).unwrap_or(Step::Done)) {
+        Step::Done => {}
+        step => return step,
     }
     let address = [seen.address_name(), seen.published_address_name()].into_iter().flatten();
-    let reserved: Vec<_> = address.map(|name| Reservation::of_name(&name).name).collect();
+    let address = address.filter(|_| seen.status.a.is_some());
+    let hostnames = seen.status.slb.iter().flat_map(|slb| &slb.hostnames);
+    let cached = address.chain(hostnames.filter_map(|name| Fqdn::parse(name).ok()));
+    let reserved: Vec<_> = cached.map(|name| Reservation::of_name(&name).name).collect();
     for reservation in seen.reservations() {
         let standing = seen.standings.get(&reservation.name);
         let released = facts.released.contains(&reservation.name);
         if released || matches!(standing, None | Some(Standing::Taken { .. } | Standing::Reserved { .. })) {
             continue;
         }
+        if facts.released.len() >= AT_ONCE {
+            return wait("Withdrawing", "giving back the names", Duration::from_millis(100), false);
+        }
         let until = reserved.contains(&reservation.name).then(|| cached_until(seen, now));
-        return Step::Do(Action::Release(reservation, until.filter(|_| seen.status.a.is_some())));
+        return Step::Do(Action::Release(reservation, until));
     }
     Step::Gone
 }
 
 fn withdraw(seen: &Observed, facts: &Facts) -> Option<GroupStep> {
-    if seen.annotation("abandon").is_some_and(|halves| halves.split(',').any(|half| half.trim() == "dns")) {
+    if seen.abandons("dns") {
         return (!facts.said).then_some(Step::Do(Action::SayAbandoned));
     }
     // What never had a slug never published anything.
@@ -330,4 +400,4 @@ fn withdraw(seen: &Observed, facts: &Facts) -> Option<GroupStep> {
 
 #[cfg(test)]
 #[path = "plan_tests.rs"]
-mod tests;
+pub(super) mod tests;

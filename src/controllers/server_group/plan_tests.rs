@@ -7,6 +7,8 @@ use super::super::observe::ZoneView;
 use super::super::publish::select;
 use super::super::roster::Roster;
 use super::super::txt::NOBODY;
+use super::super::worker::fake::Cloud;
+use super::super::worker::{Failure, Sight};
 use super::*;
 use crate::api::claim::Holder;
 use crate::api::condition::{self, READY, STALLED};
@@ -22,11 +24,11 @@ use crate::runtime::claims::Claimant;
 const UID: &str = "6f1f8a1e-5a55-4e7e-9b0a-0c5d1f3a2b4c";
 const LIST: &str = "_wrap.web.example.com";
 
-fn at(second: i64) -> Timestamp {
+pub(in super::super) fn at(second: i64) -> Timestamp {
     Timestamp::from_second(1_800_000_000 + second).unwrap()
 }
 
-fn member(address: &str, health: MemberHealth) -> (Member, MemberStatus) {
+pub(in super::super) fn member(address: &str, health: MemberHealth) -> (Member, MemberStatus) {
     let scheme = crate::api::probe::Scheme::Https;
     let listed = Member { address: address.into(), port: None, scheme, priority: 100, weight: 1, disabled: false };
     let healthy = health == MemberHealth::Healthy;
@@ -48,19 +50,23 @@ fn member(address: &str, health: MemberHealth) -> (Member, MemberStatus) {
 }
 
 /// A small world in which the plan is carried out as the driver would.
-struct World {
-    seen: Observed,
-    facts: Facts,
+pub(in super::super) struct World {
+    pub seen: Observed,
+    pub facts: Facts,
+    /// The second it is.
+    pub second: i64,
+    /// What is at Cloudflare beside records.
+    pub cloud: Cloud,
     /// What the zone's writer says of the name.
     there: Checked,
     /// What it answers to a declaration.
-    answer: Declared,
-    done: Vec<String>,
+    pub answer: Declared,
+    pub done: Vec<String>,
 }
 
 impl World {
     /// The group `shop/web` with the given slug `web` and these servers, in a Zone that runs.
-    fn with(members: &[(Member, MemberStatus)]) -> Self {
+    pub fn with(members: &[(Member, MemberStatus)]) -> Self {
         let spec = ServerGroupSpec {
             slug: Some("web".into()),
             members: members.iter().map(|(member, _)| member.clone()).collect(),
@@ -80,6 +86,7 @@ impl World {
             allow_apex: false,
             running: true,
             unusable: None,
+            workers: None,
         };
         let seen = Observed {
             mark: Mark::new(ClusterId::parse("c1").unwrap(), "ServerGroup", "shop", "web", UID).unwrap(),
@@ -88,6 +95,7 @@ impl World {
             roster: Roster::default(),
             selection: super::super::publish::Selection::default(),
             standings: BTreeMap::new(),
+            worker: None,
             isolated: false,
             read_only: false,
             resync: Duration::from_secs(300),
@@ -95,36 +103,36 @@ impl World {
             status,
         };
         let (there, answer) = (Checked::Free, Declared::Applied(Vec::new()));
-        Self { seen, facts: Facts::default(), there, answer, done: Vec::new() }
+        Self { seen, facts: Facts::default(), second: 10, cloud: Cloud::default(), there, answer, done: Vec::new() }
     }
 
-    fn spec(mut self, change: impl FnOnce(&mut ServerGroupSpec)) -> Self {
+    pub fn spec(mut self, change: impl FnOnce(&mut ServerGroupSpec)) -> Self {
         change(&mut Arc::make_mut(&mut self.seen.group).spec);
         self
     }
 
-    fn annotated(mut self, name: &str, value: &str) -> Self {
+    pub fn annotated(mut self, name: &str, value: &str) -> Self {
         let group = Arc::make_mut(&mut self.seen.group);
         group.annotations_mut().insert(format!("roadstead.dev/{name}"), value.into());
         self
     }
 
-    fn deleted(mut self) -> Self {
+    pub fn deleted(mut self) -> Self {
         Arc::make_mut(&mut self.seen.group).metadata.deletion_timestamp = Some(Time(at(0)));
         self
     }
 
-    fn claims(mut self, name: &str, standing: Standing) -> Self {
+    pub fn claims(mut self, name: &str, standing: Standing) -> Self {
         self.seen.standings.insert(name.into(), standing);
         self
     }
 
     /// One pass; how it ended.
-    fn pass(&mut self) -> GroupStep {
+    pub fn pass(&mut self) -> GroupStep {
         for _ in 0..32 {
             self.seen.roster = Roster::of(&self.seen.group, []);
             self.seen.selection = select(&self.seen.group.spec, &self.seen.roster, &self.seen.status.members);
-            match plan(&self.seen, &self.facts, at(10)) {
+            match plan(&self.seen, &self.facts, at(self.second)) {
                 Step::Do(action) => self.act(action),
                 Step::Record(status) => {
                     self.done.push("record".into());
@@ -137,7 +145,7 @@ impl World {
                         Step::Stop { reason, message } => Outcome::Stopped { reason, message: message.clone() },
                         _ => return end,
                     };
-                    self.seen.status = report::status(&self.seen, &self.facts, &outcome, at(10));
+                    self.seen.status = report::status(&self.seen, &self.facts, &outcome, at(self.second));
                     return end;
                 }
             }
@@ -145,7 +153,7 @@ impl World {
         panic!("the plan did not come to an end: {:?}", self.done);
     }
 
-    fn again(&mut self) -> GroupStep {
+    pub fn again(&mut self) -> GroupStep {
         (self.facts, self.done) = (Facts::default(), Vec::new());
         self.pass()
     }
@@ -191,28 +199,48 @@ impl World {
                 self.facts.said = true;
                 "say abandoned".into()
             }
+            Action::Worker(script, call) => {
+                let said = format!("worker {} {}", script.name, Cloud::word(&call));
+                let known = self.seen.worker.take().filter(|sight| sight.script == script);
+                let mut sight = known.unwrap_or_else(|| Sight::of(script.clone()));
+                let now = at(self.second);
+                match self.cloud.call(&script, &call) {
+                    Ok(answer) => sight.answered(&call, answer, now),
+                    Err(error) => {
+                        let generation = self.seen.group.metadata.generation;
+                        let version = Some("1".to_owned());
+                        sight.failed(Failure { error, at: now, generation, version, jitter: 0.0 });
+                    }
+                }
+                self.seen.worker = Some(sight);
+                said
+            }
+            Action::SayWorkerAbandoned => {
+                self.facts.worker_said = true;
+                "say worker abandoned".into()
+            }
         };
         self.done.push(said);
     }
 
-    fn ready(&self) -> (String, String, String) {
+    pub fn ready(&self) -> (String, String, String) {
         let ready = condition::get(&self.seen.status.conditions, READY).unwrap();
         (ready.status.clone(), ready.reason.clone(), ready.message.clone())
     }
 
-    fn holds(&self, type_: &str) -> bool {
+    pub fn holds(&self, type_: &str) -> bool {
         condition::is_true(&self.seen.status.conditions, type_)
     }
 }
 
-fn stopped(step: &GroupStep) -> (&'static str, String) {
+pub(in super::super) fn stopped(step: &GroupStep) -> (&'static str, String) {
     match step {
         Step::Stop { reason, message } => (reason, message.clone()),
         other => panic!("{other:?}"),
     }
 }
 
-fn waits(step: &GroupStep) -> &'static str {
+pub(in super::super) fn waits(step: &GroupStep) -> &'static str {
     match step {
         Step::Wait(wait) => wait.reason,
         other => panic!("{other:?}"),

@@ -69,7 +69,7 @@ fn at_once(spec: &ServerGroupSpec) -> SignedDuration {
 }
 
 /// The server an entry of the status is about, if it may be published at all.
-fn server(spec: &ServerGroupSpec, roster: &Roster, member: &MemberStatus) -> Option<Server> {
+pub(super) fn server(spec: &ServerGroupSpec, roster: &Roster, member: &MemberStatus) -> Option<Server> {
     let address = ServerAddress::parse(&member.id).ok()?;
     match roster.get(&address) {
         Some(entry) if entry.disabled => None,

@@ -4,8 +4,11 @@
 use jiff::Timestamp;
 
 use super::observe::Observed;
-use super::plan::{Facts, names};
+use super::plan::{Facts, is_of_records, names};
+use super::publish::Names;
+use super::worker::{self, report::WORKER_READY};
 use crate::api::condition::{self, Desired, READY, RECONCILING, STALLED};
+use crate::api::names::Fqdn;
 use crate::api::probe::ProbeType;
 use crate::api::server_group::{AddressesStatus, ServerGroupStatus, TxtStatus};
 use crate::dns::{self, Content, Declared, Refusal};
@@ -35,10 +38,12 @@ pub fn status(seen: &Observed, facts: &Facts, outcome: &Outcome, now: Timestamp)
     }
     condition::remove(&mut status.conditions, "Paused");
     status.observed_generation = generation;
-    if let Ok(names) = names(seen) {
+    let names = names(seen).ok();
+    published(seen, facts, names.as_ref(), &mut status);
+    if let Some(names) = names {
         status.slug = Some(names.slug);
     }
-    published(seen, facts, &mut status);
+    worker::report::status(seen, facts, &mut status, now);
     for (type_, said) in [(FROZEN, frozen(seen)), (ISOLATED, isolated(seen)), (TRUNCATED, truncated(seen))] {
         match said.filter(|_| !seen.deleting()) {
             Some((reason, message)) => {
@@ -58,18 +63,28 @@ pub fn status(seen: &Observed, facts: &Facts, outcome: &Outcome, now: Timestamp)
 }
 
 /// What the zone's writer says is in place.
-fn published(seen: &Observed, facts: &Facts, status: &mut ServerGroupStatus) {
+fn published(seen: &Observed, facts: &Facts, names: Option<&Names>, status: &mut ServerGroupStatus) {
+    let in_place = |answer: &Declared| match answer {
+        Declared::Applied(_) => true,
+        Declared::Refused(refusal) => names.is_some_and(|names| !is_of_records(refusal, names)),
+        Declared::Pending | Declared::Blocked(_) => false,
+    };
     match &facts.declared {
         // What is being withdrawn stays named: its claim is still to be given back.
-        Some((wanted, Declared::Applied(_))) if !wanted.is_empty() || !seen.deleting() => {
+        Some((wanted, answer)) if in_place(answer) && (!wanted.is_empty() || !seen.deleting()) => {
             let text = |record: &dns::Desired| match &record.content {
                 Content::Txt(text) => Some(TxtStatus { name: record.name.to_string(), content: text.clone() }),
                 Content::A(_) | Content::Aaaa(_) => None,
             };
             status.txt = wanted.iter().find_map(text);
+            let is_text = |record: &dns::Desired| matches!(record.content, Content::Txt(_));
+            let at = |name: &Fqdn| {
+                let name = name.clone();
+                wanted.iter().filter(move |record| record.name == name && !is_text(record))
+            };
             status.a = seen.address_name().map(|name| AddressesStatus {
                 hostname: name.to_string(),
-                addresses: wanted.iter().filter(|r| text(r).is_none()).map(|r| r.content.to_string()).collect(),
+                addresses: at(&name).map(|record| record.content.to_string()).collect(),
                 ttl: seen.group.spec.dns.ttl,
             });
         }
@@ -114,6 +129,9 @@ fn in_place(seen: &Observed) -> Desired {
     let at = match (seen.group.spec.dns.txt, seen.address_name()) {
         (true, _) => seen.list_name(&seen.slug()).map(|name| name.to_string()).unwrap_or_default(),
         (false, Some(name)) => name.to_string(),
+        (false, None) if seen.group.spec.slb.is_some() => {
+            return Desired::yes(READY, "Ready", "the Worker spreads requests over the healthy servers");
+        }
         (false, None) => return Desired::yes(READY, "NotPublished", "the spec asks for nothing to be published"),
     };
     if seen.selection.frozen {
@@ -168,7 +186,9 @@ pub fn notes(old: &ServerGroupStatus, new: &ServerGroupStatus) -> Vec<Note> {
     {
         notes.push(Note::normal("SlugChanged", format!("`{from}` is taken by another group; this is now `{to}`")));
     }
-    for (type_, warning) in [(READY, false), (STALLED, true), (FROZEN, true), (ISOLATED, true), (TRUNCATED, true)] {
+    for (type_, warning) in
+        [(READY, false), (WORKER_READY, false), (STALLED, true), (FROZEN, true), (ISOLATED, true), (TRUNCATED, true)]
+    {
         let is = |status: &ServerGroupStatus| {
             condition::get(&status.conditions, type_).filter(|c| c.status == "True").cloned()
         };

@@ -44,7 +44,10 @@ pub(in crate::controllers::zone) fn token(version: &str) -> Credential {
 pub(in crate::controllers::zone) fn settled() -> Observed {
     let spec = ZoneSpec {
         domain: "example.com".into(),
-        cloudflare: Cloudflare { token_secret_ref: SecretKeyRef { name: "cloudflare".into(), key: "token".into() } },
+        cloudflare: Cloudflare {
+            token_secret_ref: SecretKeyRef { name: "cloudflare".into(), key: "token".into() },
+            workers: None,
+        },
         allowed_namespaces: AllowedNamespaces { from: NamespacesFrom::All, selector: None },
         ttl: 300,
         propagation: None,

@@ -4,13 +4,25 @@ use std::io::{BufRead, BufReader, Write};
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdout, Command, ExitStatus, Stdio};
-use std::sync::mpsc;
+use std::sync::{OnceLock, mpsc};
 use std::time::{Duration, Instant};
 
 /// The repository's root directory.
 #[must_use]
 pub fn repository() -> &'static Path {
     Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/../.."))
+}
+
+/// The pinned workerd, installed on first use.
+#[must_use]
+pub fn workerd() -> PathBuf {
+    static BINARY: OnceLock<PathBuf> = OnceLock::new();
+    let binary = BINARY.get_or_init(|| {
+        let installed = Command::new(repository().join("tests/tools/workerd/build.sh")).status().unwrap();
+        assert!(installed.success(), "tests/tools/workerd/build.sh failed: {installed}");
+        repository().join("target/tools/workerd")
+    });
+    binary.clone()
 }
 
 /// A port nobody listens on at the moment of the call, outside the range the kernel hands out to others.

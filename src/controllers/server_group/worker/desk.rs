@@ -1,0 +1,155 @@
+//! The calls of all groups' Workers: one at a time for each group, beside its passes. What they answer is kept for the
+//! next pass, which they wake.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use jiff::Timestamp;
+use tokio::sync::mpsc;
+use tokio_util::task::TaskTracker;
+
+use super::{Answer, Call, Failure, Script, Sight};
+use crate::controllers::credential::{Credential, Credentials};
+use crate::controllers::server_group::observe::Observed;
+use crate::dns::{Cloudflare, Token};
+use crate::metrics::Metrics;
+use crate::outside::OutsideError;
+use crate::outside::budget::{Budgets, Priority};
+use crate::runtime::cache::Key;
+use crate::runtime::fault::Fault;
+use crate::slb::Workers;
+
+/// What the calls need.
+pub struct DeskParts {
+    /// Base URL of Cloudflare's API.
+    pub api: String,
+    /// Reads Secrets.
+    pub credentials: Arc<Credentials>,
+    /// The request budgets of the process.
+    pub budgets: Budgets,
+    /// Metrics.
+    pub metrics: Metrics,
+    /// Where `ServerGroup/<namespace>/<name>` is sent when a call has been answered.
+    pub wakes: mpsc::UnboundedSender<String>,
+}
+
+/// Begins calls, and keeps what they answer. Clones share it.
+#[derive(Clone)]
+pub struct Desk {
+    shared: Arc<Shared>,
+    calls: TaskTracker,
+}
+
+struct Shared {
+    parts: DeskParts,
+    /// By the group's UID.
+    sights: Mutex<HashMap<String, Sight>>,
+    /// By Zone and account, with the version of the Secret.
+    clients: Mutex<HashMap<(String, String), (String, Workers)>>,
+}
+
+impl Desk {
+    /// A desk over these.
+    #[must_use]
+    pub fn new(parts: DeskParts) -> Self {
+        let (sights, clients) = (Mutex::default(), Mutex::default());
+        Self { shared: Arc::new(Shared { parts, sights, clients }), calls: TaskTracker::new() }
+    }
+
+    /// Reads the Secrets of Workers.
+    #[must_use]
+    pub fn credentials(&self) -> &Credentials {
+        &self.shared.parts.credentials
+    }
+
+    /// What is known of the Worker of the group with this UID.
+    #[must_use]
+    pub fn sight(&self, uid: &str) -> Option<Sight> {
+        self.shared.sights().get(uid).cloned()
+    }
+
+    /// Forgets the Worker of a group that is going.
+    pub fn forget(&self, uid: &str) {
+        self.shared.sights().remove(uid);
+    }
+
+    /// Begins a call.
+    ///
+    /// # Errors
+    /// Without a token; when no client can be made.
+    pub fn begin(&self, seen: &Observed, script: Script, call: Call) -> Result<(), Fault> {
+        let client = self.shared.client(seen, &script)?;
+        let uid = seen.claimant.holder.uid.clone();
+        let mut begun = self.shared.sights().remove(&uid).filter(|sight| sight.script == script);
+        let sight = begun.get_or_insert_with(|| Sight::of(script.clone()));
+        (sight.in_hand, sight.failure) = (true, None);
+        self.shared.sights().extend(begun.map(|sight| (uid.clone(), sight)));
+        let terms = seen.zone.as_ref().and_then(|zone| zone.workers.as_ref());
+        let (secret, version) = (terms.map(|terms| terms.secret.clone()), terms.and_then(|terms| terms.version()));
+        let (version, generation) = (version.map(str::to_owned), seen.group.metadata.generation);
+        let priority = if seen.deleting() { Priority::Cleanup } else { Priority::Normal };
+        let wake = format!("ServerGroup/{}", Key::of(&*seen.group));
+        let shared = self.shared.clone();
+        self.calls.spawn(async move {
+            let answer = carry_out(&client, &script.name, &call, priority).await;
+            let now = Timestamp::now();
+            if let (Err(OutsideError::Unauthorized(_)), Some(secret), Some(version)) = (&answer, secret, &version) {
+                shared.parts.credentials.refused(&secret, version);
+            }
+            if let Some(sight) = shared.sights().get_mut(&uid).filter(|sight| sight.script == script) {
+                match answer {
+                    Ok(answer) => sight.answered(&call, answer, now),
+                    Err(error) => {
+                        tracing::debug!(worker = script.name, %error, "a call for a Worker failed");
+                        sight.failed(Failure { error, at: now, generation, version, jitter: fastrand::f64() });
+                    }
+                }
+            }
+            // A receiver that is gone belongs to a process that ends.
+            let _ = shared.parts.wakes.send(wake);
+        });
+        Ok(())
+    }
+
+    /// Waits until no call is under way. None may begin any more.
+    pub async fn close(&self) {
+        self.calls.close();
+        self.calls.wait().await;
+    }
+}
+
+async fn carry_out(client: &Workers, name: &str, call: &Call, priority: Priority) -> Result<Answer, OutsideError> {
+    match call {
+        Call::Look => client.observe(name, priority).await.map(|observed| Answer::Settings(observed.settings)),
+        Call::LookAround { zones, hosts } => client.places(zones, hosts, priority).await.map(Answer::Places),
+        Call::Write(step) => client.apply(name, step, priority).await.map(Answer::Written),
+    }
+}
+
+impl Shared {
+    fn sights(&self) -> MutexGuard<'_, HashMap<String, Sight>> {
+        self.sights.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The client of a Zone's Workers, a new one with each new token.
+    fn client(&self, seen: &Observed, script: &Script) -> Result<Workers, Fault> {
+        let zone = &seen.group.spec.zone_ref.name;
+        let terms = seen.zone.as_ref().and_then(|zone| zone.workers.as_ref());
+        let Some(Credential::Ok { version, token }) = terms.map(|terms| &terms.credential) else {
+            // The plan asks for no call then.
+            return Err(Fault::transient("Unavailable", "there is no token for Workers"));
+        };
+        let mut clients = self.clients.lock().unwrap_or_else(PoisonError::into_inner);
+        let key = (zone.clone(), script.account.clone());
+        if let Some((_, client)) = clients.get(&key).filter(|(known, _)| known == version) {
+            return Ok(client.clone());
+        }
+        let (budgets, metrics) = (self.parts.budgets.clone(), self.parts.metrics.clone());
+        let credential = format!("workers/{zone}");
+        let client = Cloudflare::new(&self.parts.api, Token::new(token.expose()), &credential, budgets, metrics);
+        let client = client.map_err(|error| Fault::outside("Cloudflare", &error))?;
+        let workers = Workers::new(client, &script.account);
+        clients.insert(key, (version.clone(), workers.clone()));
+        Ok(workers)
+    }
+}
