@@ -13,8 +13,7 @@
 //! * [`cloud`]: providers of VMs, their one snapshot, the deletion brake, orphans;
 //! * [`probe`]: health probes, from declared targets to verdicts;
 //! * [`gateway`]: the REST API with its keys, over ports that [`app`] fills; [`store`]: the history, on disk;
-//! * [`slb`]: the Worker at Cloudflare's edge that spreads requests over a group's origins, its plan and its client; no
-//!   controller uses it yet;
+//! * [`slb`]: the Worker at Cloudflare's edge that spreads requests over a group's origins, its plan and its client;
 //! * [`outside`]: the outcomes of an external call, and request budgets;
 //! * [`runtime`]: driver, error classes, status writer, claims, caches, events;
 //! * [`cli`], [`health`], [`metrics`], [`telemetry`]: settings in, observations out.

@@ -2,8 +2,9 @@
 # The whole of Roadstead in a minute: manifests become VMs and names in simulated clouds, and nothing again.
 #
 # Starts a Kubernetes control plane of its own, a simulator of Cloudflare, DigitalOcean and DNS, two web servers, and the
-# operator with its REST API; applies deploy/examples/ and a ServerGroup over the two, shows what came of it, kills one of
-# them and shows where the group points then, deletes all, and shows that nothing is left. Touches loopback only.
+# operator with its REST API; applies deploy/examples/ and a ServerGroup over the two behind a Worker, which real workerd
+# runs, shows what came of it, kills one of them and shows where the group and its Worker point then, deletes all, and shows
+# that nothing is left. Touches loopback only.
 #   KEEP=1            stay up afterwards (before the deletion), with the commands to use it; Ctrl-C ends it
 #   DEMO_KUBECONFIG=F use the cluster of that file instead, after asking; DEMO_YES=1 answers the question. KUBECONFIG is
 #                     never used: a demo must not land in whatever cluster happens to be exported.
@@ -72,6 +73,9 @@ say "building the control plane (6 min the first time, then nothing)"
 tests/controlplane/build.sh
 [[ -z ${KUBEBUILDER_ASSETS:-} || ! -x $KUBEBUILDER_ASSETS/kubectl ]] || kubectl=$KUBEBUILDER_ASSETS/kubectl
 
+say "installing workerd (seconds the first time, then nothing)"
+tests/tools/workerd/build.sh
+
 say "building the operator and the simulator (5 min the first time, then seconds)"
 cargo build --quiet --workspace --bins
 target=${CARGO_TARGET_DIR:-$root/target}
@@ -114,16 +118,18 @@ fi
 
 say "starting the simulated Cloudflare, DigitalOcean and DNS (1 s)"
 hold "$run/sim.pid" tests/support/supervise.sh "$run/sim.log" \
-  "$target/debug/cloudsim" --http 127.0.0.1:0 --dns 127.0.0.1:0 --resolver 127.0.0.1:0
+  "$target/debug/cloudsim" --http 127.0.0.1:0 --dns 127.0.0.1:0 --resolver 127.0.0.1:0 \
+  --workers 127.0.0.1:0 --workerd "$root/target/tools/workerd"
 await 20 "the simulator" grep -q '^{"' "$run/sim.log"
 grep -m1 '^{"' "$run/sim.log" > "$run/sim.json"
 address() { python3 -c 'import json, sys; print(json.load(open(sys.argv[1]))[sys.argv[2]])' "$run/sim.json" "$1"; }
-sim_http=http://$(address http) authority=$(address dns) resolver=$(address resolver)
+sim_http=http://$(address http) authority=$(address dns) resolver=$(address resolver) edge=$(address workers)
 cloudflare_token=$(openssl rand -hex 20) digitalocean_token=dop_v1_$(openssl rand -hex 32)
 sim POST /cloudflare/zones '{"name": "example.com"}' >/dev/null
-sim POST /cloudflare/tokens "{\"value\": \"$cloudflare_token\"}" >/dev/null
+permissions='["zone:read", "dns:write", "workers:write", "workers_routes:write"]'
+sim POST /cloudflare/tokens "{\"value\": \"$cloudflare_token\", \"permissions\": $permissions}" >/dev/null
 sim POST /digitalocean/tokens "{\"value\": \"$digitalocean_token\"}" >/dev/null
-echo "zone example.com at $authority, public resolver at $resolver, control at $sim_http/sim"
+echo "zone example.com at $authority, public resolver at $resolver, Workers at $edge, control at $sim_http/sim"
 
 say "installing the CRDs and the two credentials"
 kubectl apply --server-side -f crds/ | sed 's/^/  /'
@@ -142,10 +148,11 @@ SECRET
 done
 
 say "starting two web servers for a group (1 s)"
-mkdir "$run/pages"
 origin() { # NAME PORT
+  mkdir -p "$run/pages/$1"
+  echo "$1" > "$run/pages/$1/index.html"
   hold "$run/$1.pid" tests/support/supervise.sh "$run/$1.log" \
-    python3 -m http.server "$2" --bind 127.0.0.1 --directory "$run/pages"
+    python3 -m http.server "$2" --bind 127.0.0.1 --directory "$run/pages/$1"
   await 20 "the web server $1" curl --silent --fail "http://127.0.0.1:$2/"
 }
 first=127.0.0.1:$(free_port)
@@ -183,6 +190,7 @@ spec:
     - {address: 127.0.0.1, port: ${first#*:}, scheme: http}
     - {address: 127.0.0.1, port: ${second#*:}, scheme: http}
   probe: {interval: 1s, timeout: 1s, fall: 2, rise: 1}
+  slb: {workerName: demo-lb, route: demo.example.com/*}
 GROUP
 examples+=("$run/web-servers.yaml")
 delete_examples() {
@@ -198,6 +206,10 @@ for file in "${examples[@]}"; do
   applied+=("$file")
   kubectl apply -f "$file" | sed 's/^/  /'
 done
+# Its token may do that here; the examples leave it to you.
+kubectl patch zones.roadstead.dev example-com --type merge \
+  -p '{"spec": {"cloudflare": {"workers": {"tokenSecretRef": {"name": "cloudflare"}, "allowedNamespaces": {"from": "All"}}}}}' |
+  sed 's/^/  /'
 
 kinds=()
 for kind in zones providers nodes environments servergroups; do
@@ -224,17 +236,31 @@ done
 listed() { "$target/debug/cloudsim" query "$authority" _wrap.demo.example.com TXT | tr -d '"'; }
 discovered() { curl --silent --fail "http://$gateway/dns/demo"; }
 lists() { [[ $(listed) == "$1" ]]; }
+origins() { # what the Worker spreads requests over
+  sim GET /cloudflare/workers/main/demo-lb | python3 -c '
+import json, sys
+print(next(binding["text"] for binding in json.load(sys.stdin)["bindings"] if binding["name"] == "ORIGINS"))'
+}
+leads_to() { [[ $(origins) == *":$1" && $(origins) != *,* ]]; }
+spread() { # who answers ten requests to the Worker
+  for _ in {1..10}; do curl --silent -H 'host: demo.example.com' "http://$edge/"; done | sort | uniq -c | xargs
+}
+shown() {
+  printf '  %-32s TXT  %s\n  %-32s HTTP %s\n' _wrap.demo.example.com "$(listed)" "http://$gateway/dns/demo" "$(discovered)"
+  printf '  %-32s has  %s\n  %-32s ten requests: %s\n' "Worker demo-lb" "$(origins)" "http://demo.example.com/" "$(spread)"
+}
 both=$(printf '%s\n' "$first" "$second" | sort -t: -k2n | paste -sd,)
 say "a group of two servers: where its clients go, and where they go when one dies"
 await 30 "the group to list both servers" lists "$both"
-printf '  %-32s TXT  %s\n  %-32s HTTP %s\n' _wrap.demo.example.com "$(listed)" "http://$gateway/dns/demo" "$(discovered)"
+shown
 killed=$SECONDS
 kill "$(cat "$run/second.pid")"
 wait "$second_child" 2>/dev/null || true
 for index in "${!children[@]}"; do [[ ${children[index]} != "$second_child" ]] || unset "children[index]"; done
 await 30 "the group to list the living server alone" lists "$first"
+await 30 "the Worker to lead to the living server alone" leads_to "${first#*:}"
 echo "  $second is killed; $((SECONDS - killed)) s later:"
-printf '  %-32s TXT  %s\n  %-32s HTTP %s\n' _wrap.demo.example.com "$(listed)" "http://$gateway/dns/demo" "$(discovered)"
+shown
 
 journal() { # the calls to both clouds, counted; ids are cut out so that like calls fall together
   sim GET /journal | python3 -c '
@@ -259,6 +285,7 @@ if [[ ${KEEP:-} == 1 ]]; then
   echo "  $target/debug/cloudsim query $authority ${names[0]:-example.com}"
   echo "  API=http://$gateway AUTHORITY=${authority%:*} PORT=${authority##*:}   # README, \"The REST API\"; without dig:"
   echo "  $target/debug/cloudsim query $authority _wrap.<slug>.example.com TXT"
+  echo "  curl -H 'host: demo.example.com' http://$edge/          # through the Worker"
   echo "  curl $sim_http/sim/journal          # every request to the simulated clouds"
   echo "  curl http://$metrics/metrics"
   echo "  tail -f $run/operator.log"
@@ -297,6 +324,8 @@ for thing in records + droplets:
     print("  left:", thing)
 sys.exit(1 if records or droplets else 0)
 PY
+sim GET /cloudflare/workers/main/demo-lb >/dev/null 2>&1 && fail "the Worker demo-lb is left"
+echo "  Workers: 0"
 claims=$(kubectl get hostnameclaims.roadstead.dev 2>/dev/null)
 if [[ -n $claims ]]; then
   echo "  tombstones in the cluster, which keep other namespaces from the names until the records' TTL is over:"

@@ -117,5 +117,43 @@ pub fn rows() -> Vec<(Value, Value, Vec<String>)> {
             spec(json!({"dns": {"ttl": 30}})),
             is("spec.dns.ttl: Invalid value: 30: spec.dns.ttl in body should be greater than or equal to 60"),
         ),
+        (
+            group(),
+            spec(json!({"slb": {"workerName": "Shop_LB"}})),
+            is(
+                r#"spec.slb.workerName: Invalid value: "Shop_LB": a Worker's name is made of a-z, 0-9 and `-`, not starting or ending with `-`"#,
+            ),
+        ),
+        (
+            group(),
+            spec(json!({"slb": {"workerName": "lb", "route": "*.example.com/*"}})),
+            is(
+                r#"spec.slb.route: Invalid value: "*.example.com/*": write a host in full and a path, which may end in `*`, e.g. `shop.example.com/*`: no scheme, and no wildcard in the host"#,
+            ),
+        ),
+        (
+            group(),
+            spec(json!({"slb": {"workerName": "lb", "route": "a.example.com/*", "customDomain": "a.example.com"}})),
+            is(
+                "spec.slb: Invalid value: set route or customDomain, not both: one Worker answers at one place",
+            ),
+        ),
+        (
+            group(),
+            spec(json!({"slb": {"workerName": "lb", "mode": "OriginsOnly", "sticky": "Cookie"}})),
+            is(
+                "spec.slb: Invalid value: with mode OriginsOnly the Worker's own code decides where it answers and how it spreads: leave out route, customDomain, sticky and failStatuses",
+            ),
+        ),
+        (
+            group(),
+            spec(json!({"slb": {"workerName": "lb", "originTimeout": "11m"}})),
+            is(r#"spec.slb.originTimeout: Invalid value: "11m": write a duration from `1s` to `10m`, e.g. `8s`"#),
+        ),
+        (
+            group(),
+            spec(json!({"slb": {"workerName": "lb", "sticky": "Header"}})),
+            is(r#"spec.slb.sticky: Unsupported value: "Header": supported values: "None", "Cookie", "ClientIP""#),
+        ),
     ]
 }

@@ -11,10 +11,10 @@ use super::rows::rows;
 const ROOT: &str = env!("CARGO_MANIFEST_DIR");
 
 /// Where reasons are given.
-const SOURCES: [&str; 4] = ["src/controllers", "src/dns", "src/cloud", "src/runtime"];
+const SOURCES: [&str; 5] = ["src/controllers", "src/dns", "src/cloud", "src/runtime", "src/slb/plan.rs"];
 
 /// Reasons that need more than a spec to be met, and a file whose tests meet them.
-const ELSEWHERE: [(&str, &str); 20] = [
+const ELSEWHERE: [(&str, &str); 31] = [
     ("AccountChanged", "tests/zones.rs"),
     ("DeletionHeld", "tests/providers.rs"),
     ("Expired", "tests/environment.rs"),
@@ -29,6 +29,18 @@ const ELSEWHERE: [(&str, &str); 20] = [
     ("VMMissing", "src/controllers/node/plan/tests.rs"),
     ("WithdrawalRefused", "src/controllers/node/plan/tests.rs"),
     ("ZoneChanged", "src/controllers/zone/plan_tests.rs"),
+    // Of the Worker of a ServerGroup.
+    ("ForeignWorker", "tests/groups_worker.rs"),
+    ("InvalidWorkerName", "tests/groups_worker.rs"),
+    ("NotAllowed", "tests/groups_worker.rs"),
+    ("OriginIsAddress", "src/slb/plan_tests.rs"),
+    ("OriginsNotPlainText", "src/slb/plan_tests.rs"),
+    ("OriginsTooLong", "src/slb/plan_tests.rs"),
+    ("PlaceTaken", "src/slb/plan_tests.rs"),
+    ("WorkerMissing", "tests/groups_worker.rs"),
+    ("WorkerTaken", "tests/groups_worker.rs"),
+    ("WorkersNotAllowed", "tests/groups_worker.rs"),
+    ("WorkersNotConfigured", "tests/groups_worker.rs"),
     // The operator's own rights.
     ("SecretForbidden", "src/controllers/credential.rs"),
     // The schema lets nothing through that would be refused so.
@@ -77,7 +89,7 @@ const PASSING: [&str; 33] = [
 ];
 
 /// Words that are no reason of Ready being False.
-const WORDS: [&str; 62] = [
+const WORDS: [&str; 64] = [
     // Phases, and values of conditions and claims.
     "Active",
     "Error",
@@ -105,6 +117,7 @@ const WORDS: [&str; 62] = [
     "Frozen",
     "Healthy",
     "HeartbeatExpired",
+    "KeepsLast",
     "ListTooLong",
     "NetworkDown",
     "NoHealthyServers",
@@ -120,6 +133,7 @@ const WORDS: [&str; 62] = [
     "Thawed",
     "TooManyMembers",
     "Truncated",
+    "WorkerReady",
     // Events.
     "Abandoned",
     "ExpiringSoon",

@@ -16,6 +16,9 @@ use crate::runtime::driver::Outcome;
 /// Whether the Worker is as the group wants it.
 pub const WORKER_READY: &str = "WorkerReady";
 
+/// Reasons of what is under way.
+const PASSING: [&str; 4] = ["Probing", "Publishing", "ReadOnly", "Withdrawing"];
+
 /// Writes down how the pass ended for the Worker.
 pub fn status(seen: &Observed, facts: &Facts, status: &mut ServerGroupStatus, now: Timestamp) {
     forget_released(facts, status);
@@ -27,7 +30,6 @@ pub fn status(seen: &Observed, facts: &Facts, status: &mut ServerGroupStatus, no
     }
     let generation = status.observed_generation;
     let said = condition::get(&status.conditions, WORKER_READY).is_some();
-    let failed = seen.worker.as_ref().is_none_or(|sight| sight.failure.is_some());
     let desired = match &end.outcome {
         // The end of a deletion is the object's own.
         Outcome::Done if seen.deleting() => return,
@@ -35,7 +37,7 @@ pub fn status(seen: &Observed, facts: &Facts, status: &mut ServerGroupStatus, no
         Outcome::Stopped { reason, message } => Desired::no(WORKER_READY, reason, message),
         Outcome::Waiting(wait) if !wait.keep_ready => Desired::no(WORKER_READY, wait.reason, &wait.message),
         // What is under way says nothing against what is in place.
-        Outcome::Waiting(_) if said && !failed => return,
+        Outcome::Waiting(wait) if said && PASSING.contains(&wait.reason) => return,
         Outcome::Waiting(wait) => Desired { status: None, ..Desired::no(WORKER_READY, wait.reason, &wait.message) },
         Outcome::Failed { .. } => return,
     };
