@@ -487,7 +487,8 @@ async fn nodes_are_origins_by_their_name_and_a_worker_can_be_given_up() {
     world.cluster.delete_object(GROUP, Some(&shop), "web").await;
     let message = says(&world, &shop, "web", "Ready", "False", "WorkersNotConfigured").await;
     assert!(message.contains("roadstead.dev/abandon=worker"), "{message}");
-    assert_eq!(listed(&world, SLUG).await, "", "the list does not wait");
+    // The list does not wait.
+    lists(&world, SLUG, "").await;
     world.annotate(GROUP, Some(&shop), "web", "abandon", "worker").await;
     world.cluster.wait_gone(GROUP, Some(&shop), "web", DEADLINE).await;
     assert!(script(&world, NAME).is_some());

@@ -47,6 +47,7 @@ const HEARD_BEFORE_FORGOTTEN: (&str, &str) = (
     printcolumn(name = "Ready", type_ = "string", json_path = ".status.conditions[?(@.type==\"Ready\")].status"),
     printcolumn(name = "Reason", type_ = "string", json_path = ".status.conditions[?(@.type==\"Ready\")].reason"),
     printcolumn(name = "TXT", type_ = "string", priority = 1, json_path = ".status.txt.content"),
+    printcolumn(name = "Worker", type_ = "string", priority = 1, json_path = ".status.conditions[?(@.type==\"WorkerReady\")].reason"),
     printcolumn(name = "Message", type_ = "string", priority = 1, json_path = ".status.conditions[?(@.type==\"Ready\")].message"),
     printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp")
 )]

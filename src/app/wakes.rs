@@ -21,6 +21,7 @@ use crate::api::zone::Zone;
 use crate::controllers::orphans::Kind;
 use crate::controllers::server_group::members::merge::label;
 use crate::controllers::server_group::node_health;
+use crate::controllers::server_group::worker::target::address;
 use crate::controllers::{environment, provider, server_group, zone};
 use crate::metrics::Metrics;
 use crate::runtime::cache::{Cache, Key};
@@ -313,7 +314,9 @@ async fn show_records(caches: &Caches, claims: &Claims) {
         let status = group.status.clone().unwrap_or_default();
         let list = status.txt.map(|txt| (txt.name, txt.content));
         let addresses = status.a.map(|a| (a.hostname, a.addresses.join(",")));
-        for (name, record) in list.into_iter().chain(addresses) {
+        let hostnames = status.slb.into_iter().flat_map(|slb| slb.hostnames);
+        let origins = hostnames.filter_map(|name| address(&name).map(|ip| (name, ip.to_string())));
+        for (name, record) in list.into_iter().chain(addresses).chain(origins) {
             if let Ok(name) = Fqdn::parse(&name) {
                 show(claims, &name, &record).await;
             }

@@ -134,9 +134,7 @@ pub fn rows() -> Vec<(Value, Value, Vec<String>)> {
         (
             group(),
             spec(json!({"slb": {"workerName": "lb", "route": "a.example.com/*", "customDomain": "a.example.com"}})),
-            is(
-                "spec.slb: Invalid value: set route or customDomain, not both: one Worker answers at one place",
-            ),
+            is("spec.slb: Invalid value: set route or customDomain, not both: one Worker answers at one place"),
         ),
         (
             group(),

@@ -171,7 +171,7 @@ impl World {
             Action::Release(reservation, until) => {
                 self.facts.released.push(reservation.name.clone());
                 self.seen.standings.remove(&reservation.name);
-                let until = until.map(|until| format!(" for {}", until.duration_since(at(10)).as_secs()));
+                let until = until.map(|until| format!(" for {}", until.duration_since(at(self.second)).as_secs()));
                 format!("release {}{}", reservation.name, until.unwrap_or_default())
             }
             Action::Enroll => {
