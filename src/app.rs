@@ -255,6 +255,7 @@ async fn lead(start: Start, shutdown: watch::Receiver<bool>) -> anyhow::Result<(
     });
     let workers = Desk::new(DeskParts {
         api: settings.cloudflare_api.clone(),
+        groups: caches.groups.clone(),
         credentials,
         budgets,
         metrics: metrics.clone(),

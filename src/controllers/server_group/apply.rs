@@ -21,11 +21,7 @@ impl ServerGroupReconciler {
                 facts.claimed.insert(reservation.name, standing);
             }
             Action::Release(reservation, until) => {
-                let uid = &seen.claimant.holder.uid;
-                self.deps.claims.release(&reservation, uid, until).await?;
-                if seen.deleting() {
-                    self.deps.workers.forget(uid);
-                }
+                self.deps.claims.release(&reservation, &seen.claimant.holder.uid, until).await?;
                 facts.released.push(reservation.name);
             }
             Action::Enroll => {

@@ -1,21 +1,23 @@
 //! The calls of all groups' Workers: one at a time for each group, beside its passes. What they answer is kept for the
 //! next pass, which they wake.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use jiff::Timestamp;
+use kube::ResourceExt;
 use tokio::sync::mpsc;
 use tokio_util::task::TaskTracker;
 
 use super::{Answer, Call, Failure, Script, Sight};
+use crate::api::server_group::ServerGroup;
 use crate::controllers::credential::{Credential, Credentials};
 use crate::controllers::server_group::observe::Observed;
 use crate::dns::{Cloudflare, Token};
 use crate::metrics::Metrics;
 use crate::outside::OutsideError;
 use crate::outside::budget::{Budgets, Priority};
-use crate::runtime::cache::Key;
+use crate::runtime::cache::{Cache, Key};
 use crate::runtime::fault::Fault;
 use crate::slb::Workers;
 
@@ -25,6 +27,8 @@ pub struct DeskParts {
     pub api: String,
     /// Reads Secrets.
     pub credentials: Arc<Credentials>,
+    /// All ServerGroups.
+    pub groups: Cache<ServerGroup>,
     /// The request budgets of the process.
     pub budgets: Budgets,
     /// Metrics.
@@ -68,11 +72,6 @@ impl Desk {
         self.shared.sights().get(uid).cloned()
     }
 
-    /// Forgets the Worker of a group that is going.
-    pub fn forget(&self, uid: &str) {
-        self.shared.sights().remove(uid);
-    }
-
     /// Begins a call.
     ///
     /// # Errors
@@ -80,6 +79,9 @@ impl Desk {
     pub fn begin(&self, seen: &Observed, script: Script, call: Call) -> Result<(), Fault> {
         let client = self.shared.client(seen, &script)?;
         let uid = seen.claimant.holder.uid.clone();
+        if seen.deleting() {
+            self.shared.forget_gone();
+        }
         let mut begun = self.shared.sights().remove(&uid).filter(|sight| sight.script == script);
         let sight = begun.get_or_insert_with(|| Sight::of(script.clone()));
         (sight.in_hand, sight.failure) = (true, None);
@@ -129,6 +131,12 @@ async fn carry_out(client: &Workers, name: &str, call: &Call, priority: Priority
 impl Shared {
     fn sights(&self) -> MutexGuard<'_, HashMap<String, Sight>> {
         self.sights.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Forgets the Workers of groups that are no more.
+    fn forget_gone(&self) {
+        let live: HashSet<String> = self.parts.groups.all().iter().filter_map(|group| group.uid()).collect();
+        self.sights().retain(|uid, _| live.contains(uid));
     }
 
     /// The client of a Zone's Workers, a new one with each new token.
