@@ -330,4 +330,4 @@ fn withdraw(seen: &Observed, facts: &Facts) -> Option<GroupStep> {
 
 #[cfg(test)]
 #[path = "plan_tests.rs"]
-mod tests;
+pub(super) mod tests;

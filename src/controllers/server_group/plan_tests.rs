@@ -11,6 +11,7 @@ use super::*;
 use crate::api::claim::Holder;
 use crate::api::condition::{self, READY, STALLED};
 use crate::api::names::{ClusterId, Mark};
+use crate::api::refs::ClusterRef;
 use crate::api::server_group::{
     AddressName, AddressesStatus, Member, MemberHealth, MemberStatus, Origin, ServerGroup, ServerGroupSpec,
     SourceStatus, TxtStatus,
@@ -22,11 +23,11 @@ use crate::runtime::claims::Claimant;
 const UID: &str = "6f1f8a1e-5a55-4e7e-9b0a-0c5d1f3a2b4c";
 const LIST: &str = "_wrap.web.example.com";
 
-fn at(second: i64) -> Timestamp {
+pub fn at(second: i64) -> Timestamp {
     Timestamp::from_second(1_800_000_000 + second).unwrap()
 }
 
-fn member(address: &str, health: MemberHealth) -> (Member, MemberStatus) {
+pub fn member(address: &str, health: MemberHealth) -> (Member, MemberStatus) {
     let scheme = crate::api::probe::Scheme::Https;
     let listed = Member { address: address.into(), port: None, scheme, priority: 100, weight: 1, disabled: false };
     let healthy = health == MemberHealth::Healthy;
@@ -48,20 +49,21 @@ fn member(address: &str, health: MemberHealth) -> (Member, MemberStatus) {
 }
 
 /// A small world in which the plan is carried out as the driver would.
-struct World {
-    seen: Observed,
-    facts: Facts,
+pub struct World {
+    pub seen: Observed,
+    pub facts: Facts,
     /// What the zone's writer says of the name.
-    there: Checked,
+    pub there: Checked,
     /// What it answers to a declaration.
-    answer: Declared,
-    done: Vec<String>,
+    pub answer: Declared,
+    pub done: Vec<String>,
 }
 
 impl World {
     /// The group `shop/web` with the given slug `web` and these servers, in a Zone that runs.
-    fn with(members: &[(Member, MemberStatus)]) -> Self {
+    pub fn with(members: &[(Member, MemberStatus)]) -> Self {
         let spec = ServerGroupSpec {
+            zone_ref: ClusterRef { name: "example-com".into() },
             slug: Some("web".into()),
             members: members.iter().map(|(member, _)| member.clone()).collect(),
             ..ServerGroupSpec::default()
@@ -145,7 +147,7 @@ impl World {
         panic!("the plan did not come to an end: {:?}", self.done);
     }
 
-    fn again(&mut self) -> GroupStep {
+    pub fn again(&mut self) -> GroupStep {
         (self.facts, self.done) = (Facts::default(), Vec::new());
         self.pass()
     }
