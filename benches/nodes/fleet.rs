@@ -138,16 +138,6 @@ pub fn most_writes(counts: &BTreeMap<(String, String), support::WriteCount>) -> 
     counts.values().map(|count| count.writes).max().unwrap_or_default()
 }
 
-/// Resident memory of a process now, and at its peak, in MiB.
-pub fn memory(pid: u32) -> (u64, u64) {
-    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
-    let field = |name: &str| {
-        let line = status.lines().find_map(|line| line.strip_prefix(name)).unwrap_or_default();
-        line.split_whitespace().next().and_then(|kib| kib.parse::<u64>().ok()).unwrap_or_default() / 1024
-    };
-    (field("VmRSS:"), field("VmHWM:"))
-}
-
 /// Leaves time for what follows a write unseen (events, a claim's record), so that measurements do not overlap.
 pub async fn quiet() {
     tokio::time::sleep(Duration::from_secs(3)).await;

@@ -8,9 +8,10 @@ use cloudsim::digitalocean::NewDroplet;
 use roadstead::api::names::{ClusterId, Mark, vm_name};
 use serde_json::json;
 
-use super::fleet::{Fleet, NAMESPACE, is_ready, memory};
+use super::fleet::{Fleet, NAMESPACE, is_ready};
+use super::table::{memory, row, seconds, title};
 use super::world::{self, NODE, World};
-use super::{CALL, Calls, row, seconds, title};
+use super::{CALL, Calls};
 
 const NODES: usize = 5_000;
 const RESYNC: Duration = Duration::from_mins(2);

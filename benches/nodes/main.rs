@@ -12,6 +12,10 @@ mod fleet;
 mod large;
 mod thousand;
 
+#[path = "../table/mod.rs"]
+#[allow(dead_code, reason = "shared by benchmarks that each use a part of it")]
+mod table;
+
 #[path = "../../tests/world/mod.rs"]
 #[allow(dead_code, reason = "shared with the tests, which need more of it")]
 mod world;
@@ -63,18 +67,4 @@ impl Calls {
     fn all(&self) -> usize {
         self.batches + self.other_writes + self.reads
     }
-}
-
-/// One line of the table.
-fn row(what: &str, value: impl std::fmt::Display, goal: &str) {
-    println!("  {what:<46} {:>12}   {goal}", value.to_string());
-}
-
-fn title(what: &str) {
-    println!("\n{what}");
-    println!("  {:<46} {:>12}   goal", "", "measured");
-}
-
-fn seconds(duration: Duration) -> String {
-    format!("{:.2} s", duration.as_secs_f64())
 }

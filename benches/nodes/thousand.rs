@@ -6,9 +6,10 @@ use std::time::{Duration, Instant};
 use cloudsim::journal::Entry;
 use serde_json::{Value, json};
 
-use super::fleet::{self, Fleet, is_ready, memory, most_events, most_writes};
+use super::fleet::{self, Fleet, is_ready, most_events, most_writes};
+use super::table::{memory, processor, row, seconds, title};
 use super::world::{self, CLAIM, NODE, World};
-use super::{CALL, Calls, row, seconds, title};
+use super::{CALL, Calls};
 
 const NODES: usize = 1_000;
 /// As long as a resync of the default setting takes.
@@ -36,6 +37,8 @@ pub async fn measure() {
     let free = start(json!({"name": "example.com", "plan": "free_old"})).await;
     publish(&free, "published, older Free zone (batches of 200, quota 1,000)", None).await;
     drop(free);
+
+    backlog(start(json!({"name": "example.com"})).await).await;
 
     let refusing = start(json!({"name": "example.com", "refused": [format!("{}.example.com", name(NODES / 2))]})).await;
     publish(&refusing, "published, one record of them refused", Some(name(NODES / 2))).await;
@@ -71,11 +74,42 @@ fn spec(index: usize) -> Value {
     json!({"providerRef": {"name": "racks"}, "zoneRef": {"name": "example-com"}, "address": address(index)})
 }
 
-async fn publish(world: &World, what: &str, refused: Option<String>) {
+/// Lets Nodes have addresses of the benchmark's network.
+async fn fleet(world: &World) -> Fleet {
     let networks = json!({"spec": {"static": {"allowedCIDRs": ["198.18.0.0/15"]}, "brake": {"minimum": NODES * 2}}});
     world.cluster.patch(world::PROVIDER, None, "racks", &networks).await;
     world.cluster.wait_condition(world::PROVIDER, None, "racks", "Ready", "True", world::DEADLINE).await;
-    let fleet = Fleet::new(&world.cluster).await;
+    Fleet::new(&world.cluster).await
+}
+
+/// Nodes that were there before the operator: what is left is its own speed, and what the API server takes of it.
+async fn backlog(mut world: World) {
+    let fleet = fleet(&world).await;
+    world.operator.terminate().await;
+    fleet.create((0..NODES).map(|i| (name(i), spec(i)))).await;
+    let began = Instant::now();
+    world.operator.restart().await;
+    let leading = began.elapsed();
+    let published = async {
+        while world.records().len() < NODES {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        began.elapsed()
+    };
+    let ready = async {
+        fleet.until(is_ready, |_, ready| ready >= NODES).await;
+        began.elapsed()
+    };
+    let (published, ready) = tokio::join!(published, ready);
+    title("operator started over as many Nodes that are new to it");
+    row("start to ready", seconds(leading), "");
+    row("start to last record at the API", seconds(published), "5 s");
+    row("start to last Node Ready", seconds(ready), "");
+    row("processor time of the operator", seconds(processor(world.operator.pid())), "");
+}
+
+async fn publish(world: &World, what: &str, refused: Option<String>) {
+    let fleet = fleet(world).await;
     let (nodes, claims) = (world.cluster.count_writes(NODE).await, world.cluster.count_writes(CLAIM).await);
     let since = world.sim.gate.journal.last();
     let good = NODES - usize::from(refused.is_some());
@@ -192,12 +226,4 @@ async fn delete(world: &World) {
 fn cloudflare(world: &World, since: u64) -> Calls {
     let entries: Vec<Entry> = world.sim.gate.journal.since(since);
     Calls::count(entries.iter().filter(|entry| entry.cloud == "cloudflare"))
-}
-
-/// Processor time a process has used, from its own and the kernel's ticks of 10 ms.
-fn processor(pid: u32) -> Duration {
-    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
-    let fields = stat.rsplit(')').next().unwrap_or_default().split_whitespace();
-    let ticks: u64 = fields.skip(11).take(2).filter_map(|ticks| ticks.parse::<u64>().ok()).sum();
-    Duration::from_millis(ticks * 10)
 }

@@ -15,8 +15,11 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::Namespace;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use kube::core::{Selector, SelectorExt};
+use sha2::{Digest, Sha256};
 
+use crate::api::condition::{self, Desired, READY};
 use crate::api::refs::{AllowedNamespaces, NamespacesFrom};
 use crate::dns::Refusal;
 use crate::outside::OutsideError;
@@ -82,6 +85,28 @@ pub fn refused<A, S>(
         Refusal::AdoptionRequired { .. } => ("AdoptionRequired", refusal.to_string()),
     };
     Step::Stop { reason, message }
+}
+
+/// What a slug is derived from: bytes that follow from these alone, evenly spread, and others after each slug that was
+/// taken.
+#[must_use]
+pub fn seed(namespace: &str, name: &str, zone: &str, collisions: u32) -> [u8; 32] {
+    // None of the three can contain a slash, so no two inputs share a text.
+    let text = match collisions {
+        0 => format!("{namespace}/{name}/{zone}"),
+        n => format!("{namespace}/{name}/{zone}/{n}"),
+    };
+    Sha256::digest(text).into()
+}
+
+/// Adds to `conditions` that a paused object is left alone. It keeps everything it said; one that was never looked at
+/// says so, or it would pass for current.
+pub fn set_paused(conditions: &mut Vec<Condition>, message: &str, generation: Option<i64>, now: Timestamp) {
+    if condition::get(conditions, READY).is_none() {
+        let unknown = Desired { type_: READY, status: None, reason: "Paused", message: message.to_owned() };
+        condition::set(conditions, unknown, generation, now);
+    }
+    condition::set(conditions, Desired::yes("Paused", "Paused", message), generation, now);
 }
 
 /// The step that follows from what somebody else holds: `field` says who asked for it, `reason` that it is taken.

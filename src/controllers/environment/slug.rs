@@ -1,8 +1,7 @@
 //! Slugs like `brave-tiger`, derived so that a rebuilt cluster gives an Environment the same name (pure).
 
-use sha2::{Digest, Sha256};
-
 use super::words::{ADJECTIVES, NOUNS};
+use crate::controllers::seed;
 
 /// From this collision on a slug gets four hex digits, so that a fleet larger than the word lists still finds names.
 const NUMBERED: u32 = 8;
@@ -11,12 +10,7 @@ const NUMBERED: u32 = 8;
 /// DNS label of at most 25 characters, the same for ever.
 #[must_use]
 pub fn derive(namespace: &str, name: &str, zone: &str, collisions: u32) -> String {
-    // None of the three can contain a slash, so no two inputs share a text.
-    let text = match collisions {
-        0 => format!("{namespace}/{name}/{zone}"),
-        n => format!("{namespace}/{name}/{zone}/{n}"),
-    };
-    let hash = Sha256::digest(text);
+    let hash = seed(namespace, name, zone, collisions);
     // Each list has 256 words: one byte of the hash picks evenly.
     let (adjective, noun) = (ADJECTIVES[usize::from(hash[0])], NOUNS[usize::from(hash[1])]);
     if collisions < NUMBERED {
@@ -31,6 +25,7 @@ mod tests {
     use std::collections::HashSet;
 
     use proptest::prelude::*;
+    use sha2::{Digest, Sha256};
 
     use super::*;
     use crate::api::names::Fqdn;

@@ -8,6 +8,7 @@ use crate::api::condition::{self, Desired, READY, RECONCILING, STALLED, whole_se
 use crate::api::node::{Addresses, NodeStatus, RecordStatus};
 use crate::api::status::Journal;
 use crate::cloud::Vm;
+use crate::controllers::set_paused;
 use crate::dns::propagation::Confirmation;
 use crate::dns::{Declared, Published};
 use crate::runtime::driver::{Outcome, Wait};
@@ -20,11 +21,7 @@ pub fn status(seen: &Observed, facts: &Facts, outcome: &Outcome, now: Timestamp)
     let was_current = status.observed_generation == generation;
     if let Outcome::Waiting(Wait { reason: "Paused", message, .. }) = outcome {
         // A paused Node keeps everything it said, its generation included: nobody looked at the new spec.
-        if condition::get(&status.conditions, READY).is_none() {
-            let unknown = Desired { type_: READY, status: None, reason: "Paused", message: message.clone() };
-            condition::set(&mut status.conditions, unknown, generation, now);
-        }
-        condition::set(&mut status.conditions, Desired::yes("Paused", "Paused", message), generation, now);
+        set_paused(&mut status.conditions, message, generation, now);
         return status;
     }
     condition::remove(&mut status.conditions, "Paused");

@@ -7,6 +7,8 @@
 
 pub mod api;
 mod apply;
+#[cfg(test)]
+mod kstatus_tests;
 pub mod members;
 pub mod node_health;
 mod observe;

@@ -13,6 +13,7 @@ use super::*;
 use crate::api::claim::Holder;
 use crate::api::condition::{self, READY, STALLED};
 use crate::api::names::{ClusterId, Mark};
+use crate::api::refs::ClusterRef;
 use crate::api::server_group::{
     AddressName, AddressesStatus, Member, MemberHealth, MemberStatus, Origin, ServerGroup, ServerGroupSpec,
     SourceStatus, TxtStatus,
@@ -24,11 +25,11 @@ use crate::runtime::claims::Claimant;
 const UID: &str = "6f1f8a1e-5a55-4e7e-9b0a-0c5d1f3a2b4c";
 const LIST: &str = "_wrap.web.example.com";
 
-pub(in super::super) fn at(second: i64) -> Timestamp {
+pub fn at(second: i64) -> Timestamp {
     Timestamp::from_second(1_800_000_000 + second).unwrap()
 }
 
-pub(in super::super) fn member(address: &str, health: MemberHealth) -> (Member, MemberStatus) {
+pub fn member(address: &str, health: MemberHealth) -> (Member, MemberStatus) {
     let scheme = crate::api::probe::Scheme::Https;
     let listed = Member { address: address.into(), port: None, scheme, priority: 100, weight: 1, disabled: false };
     let healthy = health == MemberHealth::Healthy;
@@ -50,7 +51,7 @@ pub(in super::super) fn member(address: &str, health: MemberHealth) -> (Member, 
 }
 
 /// A small world in which the plan is carried out as the driver would.
-pub(in super::super) struct World {
+pub struct World {
     pub seen: Observed,
     pub facts: Facts,
     /// The second it is.
@@ -58,7 +59,7 @@ pub(in super::super) struct World {
     /// What is at Cloudflare beside records.
     pub cloud: Cloud,
     /// What the zone's writer says of the name.
-    there: Checked,
+    pub there: Checked,
     /// What it answers to a declaration.
     pub answer: Declared,
     pub done: Vec<String>,
@@ -68,6 +69,7 @@ impl World {
     /// The group `shop/web` with the given slug `web` and these servers, in a Zone that runs.
     pub fn with(members: &[(Member, MemberStatus)]) -> Self {
         let spec = ServerGroupSpec {
+            zone_ref: ClusterRef { name: "example-com".into() },
             slug: Some("web".into()),
             members: members.iter().map(|(member, _)| member.clone()).collect(),
             ..ServerGroupSpec::default()
@@ -233,14 +235,14 @@ impl World {
     }
 }
 
-pub(in super::super) fn stopped(step: &GroupStep) -> (&'static str, String) {
+pub fn stopped(step: &GroupStep) -> (&'static str, String) {
     match step {
         Step::Stop { reason, message } => (reason, message.clone()),
         other => panic!("{other:?}"),
     }
 }
 
-pub(in super::super) fn waits(step: &GroupStep) -> &'static str {
+pub fn waits(step: &GroupStep) -> &'static str {
     match step {
         Step::Wait(wait) => wait.reason,
         other => panic!("{other:?}"),

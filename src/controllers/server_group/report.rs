@@ -11,6 +11,7 @@ use crate::api::condition::{self, Desired, READY, RECONCILING, STALLED};
 use crate::api::names::Fqdn;
 use crate::api::probe::ProbeType;
 use crate::api::server_group::{AddressesStatus, ServerGroupStatus, TxtStatus};
+use crate::controllers::set_paused;
 use crate::dns::{self, Content, Declared, Refusal};
 use crate::runtime::driver::Outcome;
 use crate::runtime::events::Note;
@@ -33,7 +34,7 @@ pub fn status(seen: &Observed, facts: &Facts, outcome: &Outcome, now: Timestamp)
     let was_current = status.observed_generation == generation;
     if matches!(outcome, Outcome::Waiting(w) if w.reason == "Paused") {
         // A paused group keeps everything it said, its generation included: nobody looked at the new spec.
-        condition::set(&mut status.conditions, Desired::yes("Paused", "Paused", PAUSED), generation, now);
+        set_paused(&mut status.conditions, PAUSED, generation, now);
         return status;
     }
     condition::remove(&mut status.conditions, "Paused");

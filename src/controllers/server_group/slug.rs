@@ -1,6 +1,6 @@
 //! Slugs like `web-k3x9q1`, derived so that a rebuilt cluster gives a group the same name (pure).
 
-use sha2::{Digest, Sha256};
+use crate::controllers::seed;
 
 const ALPHABET: &[u8; 36] = b"abcdefghijklmnopqrstuvwxyz0123456789";
 const LENGTH: usize = 6;
@@ -9,12 +9,7 @@ const LENGTH: usize = 6;
 /// `<name>-<6 of a-z0-9>`, the same for ever.
 #[must_use]
 pub fn derive(namespace: &str, name: &str, zone: &str, collisions: u32) -> String {
-    // None of the three can contain a slash, so no two inputs share a text.
-    let text = match collisions {
-        0 => format!("{namespace}/{name}/{zone}"),
-        n => format!("{namespace}/{name}/{zone}/{n}"),
-    };
-    let hash = Sha256::digest(text);
+    let hash = seed(namespace, name, zone, collisions);
     // Two bytes a character: 65,536 divides by 36 evenly enough.
     let character = |pair: &[u8]| {
         let number = usize::from(u16::from_be_bytes([pair[0], pair[1]]));
