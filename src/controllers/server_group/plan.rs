@@ -266,7 +266,9 @@ fn publish(seen: &Observed, facts: &Facts, names: &Names, now: Timestamp) -> Gro
             return Step::Do(Action::Declare(wanted));
         }
         Some((_, Declared::Pending)) => return wait("Publishing", message, WATCHED, true),
-        Some((_, Declared::Refused(refusal))) if is_of_records(refusal, names) => return refused(seen, facts, refusal),
+        Some((_, Declared::Refused(refusal))) if !is_of_worker(refusal, &wanted, names) => {
+            return refused(seen, facts, refusal);
+        }
         Some((_, Declared::Blocked(error))) => return zone_blocked(error, seen.read_only, seen.resync),
         Some((_, Declared::Applied(_) | Declared::Refused(_))) => {}
     }
@@ -276,11 +278,11 @@ fn publish(seen: &Observed, facts: &Facts, names: &Names, now: Timestamp) -> Gro
         .map_or(Step::Done, |(reservation, until)| Step::Do(Action::Release(reservation, until)))
 }
 
-/// Whether a refusal is about what the group publishes, and not about a name that only its Worker needs.
+/// Whether a refusal is about a declared name that only the Worker needs.
 #[must_use]
-pub fn is_of_records(refusal: &Refusal, names: &Names) -> bool {
-    let about_one = matches!(refusal, Refusal::Foreign { .. } | Refusal::Rejected { .. });
-    !about_one || [&names.txt, &names.a].into_iter().flatten().any(|name| is_about(refusal, name))
+pub fn is_of_worker(refusal: &Refusal, declared: &[Desired], names: &Names) -> bool {
+    let own = |name: &Fqdn| [&names.txt, &names.a].into_iter().flatten().any(|own| own == name);
+    declared.iter().any(|record| !own(&record.name) && is_about(refusal, &record.name))
 }
 
 /// Whether every server that is probed has been.

@@ -4,7 +4,7 @@
 use jiff::Timestamp;
 
 use super::observe::Observed;
-use super::plan::{Facts, is_of_records, names};
+use super::plan::{Facts, is_of_worker, names};
 use super::publish::Names;
 use super::worker::{self, report::WORKER_READY};
 use crate::api::condition::{self, Desired, READY, RECONCILING, STALLED};
@@ -65,14 +65,14 @@ pub fn status(seen: &Observed, facts: &Facts, outcome: &Outcome, now: Timestamp)
 
 /// What the zone's writer says is in place.
 fn published(seen: &Observed, facts: &Facts, names: Option<&Names>, status: &mut ServerGroupStatus) {
-    let in_place = |answer: &Declared| match answer {
+    let in_place = |declared: &[dns::Desired], answer: &Declared| match answer {
         Declared::Applied(_) => true,
-        Declared::Refused(refusal) => names.is_some_and(|names| !is_of_records(refusal, names)),
+        Declared::Refused(refusal) => names.is_some_and(|names| is_of_worker(refusal, declared, names)),
         Declared::Pending | Declared::Blocked(_) => false,
     };
     match &facts.declared {
         // What is being withdrawn stays named: its claim is still to be given back.
-        Some((wanted, answer)) if in_place(answer) && (!wanted.is_empty() || !seen.deleting()) => {
+        Some((wanted, answer)) if in_place(wanted, answer) && (!wanted.is_empty() || !seen.deleting()) => {
             let text = |record: &dns::Desired| match &record.content {
                 Content::Txt(text) => Some(TxtStatus { name: record.name.to_string(), content: text.clone() }),
                 Content::A(_) | Content::Aaaa(_) => None,
