@@ -184,7 +184,11 @@ fn the_examples_apply_in_one_go_and_decode(kubectl: &Kubectl) {
 fn the_readmes_manifests_are_admitted(kubectl: &Kubectl) {
     let readme = std::fs::read_to_string(format!("{}/README.md", env!("CARGO_MANIFEST_DIR"))).unwrap();
     let blocks: Vec<&str> = readme.split("```yaml\n").skip(1).filter_map(|rest| rest.split("```").next()).collect();
-    assert_eq!(blocks.len(), 5, "one block of manifests for each kind that people write");
+    assert_eq!(
+        blocks.len(),
+        6,
+        "one block of manifests for each kind that people write, and one for the load balancer"
+    );
     for block in blocks {
         kubectl.feed(&["create", "--dry-run=server", "-f", "-"], &renamed(block)).unwrap();
     }
