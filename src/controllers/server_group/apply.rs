@@ -45,19 +45,16 @@ impl ServerGroupReconciler {
                 facts.adopted = true;
                 facts.declared = None;
             }
-            Action::SayAbandoned => {
-                let slug = seen.status.slug.as_deref().unwrap_or("this group");
-                let message = format!("given up by annotation: the records of {slug} are left behind");
+            Action::SayAbandoned(half) => {
+                let left = match half {
+                    "worker" => format!("Worker {}", seen.status.slb.as_ref().map_or("", |slb| &slb.worker_name)),
+                    _ => format!("the records of {}", seen.status.slug.as_deref().unwrap_or("this group")),
+                };
+                let message = format!("given up by annotation: left behind: {left}");
                 self.deps.events.publish(seen.group.object_ref(&()), Note::warning("Abandoned", message));
-                facts.said = true;
+                facts.said.insert(half);
             }
             Action::Worker(script, call) => self.deps.workers.begin(seen, script, call)?,
-            Action::SayWorkerAbandoned => {
-                let name = seen.status.slb.as_ref().map_or("", |slb| &slb.worker_name);
-                let message = format!("given up by annotation: Worker {name} is left behind");
-                self.deps.events.publish(seen.group.object_ref(&()), Note::warning("Abandoned", message));
-                facts.worker_said = true;
-            }
         }
         Ok(())
     }

@@ -4,7 +4,7 @@
 //! publish those the status calls healthy, give back names that are no longer wanted, done. Backwards: dismiss the
 //! servers, withdraw the records and the Worker, release the claims, gone.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
@@ -39,12 +39,10 @@ pub enum Action {
     Declare(Vec<Desired>),
     /// Take over the records with this owner in their mark.
     AdoptRecords(String),
-    /// Say in an event what an `abandon` annotation leaves behind.
-    SayAbandoned,
+    /// Say in an event what an `abandon` annotation leaves behind: the half it names.
+    SayAbandoned(&'static str),
     /// Begin a call for a Worker; its answer wakes the group.
     Worker(Script, Call),
-    /// Say in an event that the Worker is left behind.
-    SayWorkerAbandoned,
 }
 
 /// What was learned in this pass and need not survive it.
@@ -62,10 +60,8 @@ pub struct Facts {
     pub released: Vec<String>,
     /// An adoption was ordered.
     pub adopted: bool,
-    /// The abandonment was said.
-    pub said: bool,
-    /// The abandonment of the Worker was said.
-    pub worker_said: bool,
+    /// The halves whose abandonment was said.
+    pub said: BTreeSet<&'static str>,
 }
 
 /// A step of the group's plan.
@@ -132,15 +128,16 @@ fn beside(seen: &Observed, facts: &Facts, now: Timestamp, records: GroupStep) ->
         Next::Record(slb) => return Step::Record(Box::new(ServerGroupStatus { slb, ..seen.status.clone() })),
         Next::End(end) => end.outcome,
     };
-    let under_way = |reason, message, after| Step::Wait(Wait { reason, message, after, keep_ready: false });
     match (records, worker) {
         (Step::Wait(first), Outcome::Waiting(other)) => {
             let after = first.after.min(other.after);
             let graver = if first.keep_ready { other } else { first };
             Step::Wait(Wait { after, ..graver })
         }
-        (Step::Stop { reason, message }, Outcome::Waiting(wait)) => under_way(reason, message, wait.after),
-        (Step::Wait(wait), Outcome::Stopped { reason, message }) => under_way(reason, message, wait.after),
+        (Step::Stop { reason, message }, Outcome::Waiting(wait))
+        | (Step::Wait(wait), Outcome::Stopped { reason, message }) => {
+            Step::Wait(Wait { reason, message, after: wait.after, keep_ready: false })
+        }
         (Step::Done, Outcome::Waiting(wait)) => Step::Wait(wait),
         (Step::Done, Outcome::Stopped { reason, message }) => Step::Stop { reason, message },
         (records, _) => records,
@@ -371,7 +368,7 @@ fn backwards(seen: &Observed, facts: &Facts, now: Timestamp) -> GroupStep {
 
 fn withdraw(seen: &Observed, facts: &Facts) -> Option<GroupStep> {
     if seen.abandons("dns") {
-        return (!facts.said).then_some(Step::Do(Action::SayAbandoned));
+        return (!facts.said.contains("dns")).then_some(Step::Do(Action::SayAbandoned("dns")));
     }
     // What never had a slug never published anything.
     let slug = seen.status.slug.as_ref()?;

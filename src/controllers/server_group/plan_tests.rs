@@ -197,9 +197,9 @@ impl World {
                 (self.facts.adopted, self.facts.declared) = (true, None);
                 format!("adopt {owner}")
             }
-            Action::SayAbandoned => {
-                self.facts.said = true;
-                "say abandoned".into()
+            Action::SayAbandoned(half) => {
+                self.facts.said.insert(half);
+                format!("say {half} abandoned")
             }
             Action::Worker(script, call) => {
                 let said = format!("worker {} {}", script.name, Cloud::word(&call));
@@ -216,10 +216,6 @@ impl World {
                 }
                 self.seen.worker = Some(sight);
                 said
-            }
-            Action::SayWorkerAbandoned => {
-                self.facts.worker_said = true;
-                "say worker abandoned".into()
             }
         };
         self.done.push(said);
@@ -451,7 +447,7 @@ fn a_group_whose_zone_is_gone_waits_until_its_records_are_given_up() {
     assert!(world.ready().2.contains("roadstead.dev/abandon=dns"), "{}", world.ready().2);
     world = world.annotated("abandon", "dns");
     assert_eq!(world.again(), Step::Gone);
-    assert!(world.done.contains(&"say abandoned".to_owned()), "{:?}", world.done);
+    assert!(world.done.contains(&"say dns abandoned".to_owned()), "{:?}", world.done);
 
     let mut never = World::with(&[]).deleted();
     never.seen.zone = None;

@@ -113,10 +113,10 @@ fn claim(
     reservation: Reservation,
     (field, taken): (&str, &'static str),
     now: Timestamp,
-) -> Result<Option<Outcome>, Next> {
+) -> Result<Option<Outcome>, Box<Next>> {
     match standing(seen, facts, &reservation) {
-        Standing::Free if facts.claimed.len() >= AT_ONCE => Err(go_on()),
-        Standing::Free => Err(Next::Do(Action::Claim(reservation))),
+        Standing::Free if facts.claimed.len() >= AT_ONCE => Err(Box::new(go_on())),
+        Standing::Free => Err(Box::new(Next::Do(Action::Claim(reservation)))),
         held => Ok(not_ours(&reservation, held, field, taken, now).map(ended)),
     }
 }
@@ -135,7 +135,7 @@ fn publish(seen: &Observed, facts: &Facts, target: &Target, now: Timestamp) -> N
     }
     let name = Reservation::of_worker(&target.script.account, &target.script.name);
     match claim(seen, facts, name, ("spec.slb.workerName", "WorkerTaken"), now) {
-        Err(next) => return next,
+        Err(next) => return *next,
         Ok(Some(taken)) => return end(taken),
         Ok(None) => {}
     }
@@ -145,7 +145,7 @@ fn publish(seen: &Observed, facts: &Facts, target: &Target, now: Timestamp) -> N
     let domain = target.domain().map(|name| (name, ("spec.slb.customDomain", "HostnameTaken")));
     for (name, words) in members.chain(domain) {
         match claim(seen, facts, Reservation::of_name(name), words, now) {
-            Err(next) => return next,
+            Err(next) => return *next,
             Ok(taken) => lack = lack.or(taken),
         }
     }
@@ -176,7 +176,7 @@ fn publish(seen: &Observed, facts: &Facts, target: &Target, now: Timestamp) -> N
     let reachable = reachable.map(|origin| origin.origin.clone()).collect();
     let worker = worker(seen, &target.script, target.mode, reachable, place);
     match drive(seen, &target.script, now, |observed| slb::plan(&worker, observed)) {
-        Err(next) => next,
+        Err(next) => *next,
         Ok(Settled::Done(text)) => release(seen, facts, &held, &target.hostnames(), now).unwrap_or_else(|| {
             let origins = Some(origins::urls(&text).into_iter().collect());
             Next::End(End { origins, outcome: lack.unwrap_or(Outcome::Done) })
@@ -236,7 +236,7 @@ fn retire(seen: &Observed, facts: &Facts, former: &SlbStatus, target: Option<&Ta
     Next::Record(target.map(|target| intent(&empty, target)))
 }
 
-fn is_released(facts: &Facts, hostname: &String) -> bool {
+fn is_released(facts: &Facts, hostname: &str) -> bool {
     Fqdn::parse(hostname).is_ok_and(|name| facts.released.contains(&Reservation::of_name(&name).name))
 }
 
@@ -264,7 +264,7 @@ fn release(seen: &Observed, facts: &Facts, held: &SlbStatus, wanted: &[String], 
 /// The next step until nothing of a Worker is left; `None` then.
 fn withdraw(seen: &Observed, facts: &Facts, held: &SlbStatus, now: Timestamp) -> Option<Next> {
     if seen.abandons("worker") {
-        return (!facts.worker_said).then_some(Next::Do(Action::SayWorkerAbandoned));
+        return (!facts.said.contains("worker")).then_some(Next::Do(Action::SayAbandoned("worker")));
     }
     let name = &held.worker_name;
     if let Err(outcome) = terms(seen) {
@@ -279,7 +279,7 @@ fn withdraw(seen: &Observed, facts: &Facts, held: &SlbStatus, now: Timestamp) ->
     let script = Script::held(held);
     let former = worker(seen, &script, held.mode, Vec::new(), None);
     match drive(seen, &script, now, |observed| slb::plan::unplan(&former, observed)) {
-        Err(next) => Some(next),
+        Err(next) => Some(*next),
         Ok(Settled::Refused(refusal)) => {
             let message = format!("{refusal}; or give the Worker up with the annotation roadstead.dev/abandon=worker");
             Some(end(Outcome::Stopped { reason: refusal.reason(), message }))
@@ -294,18 +294,20 @@ fn drive(
     script: &Script,
     now: Timestamp,
     decide: impl Fn(&slb::plan::Observed) -> slb::Step,
-) -> Result<Settled, Next> {
+) -> Result<Settled, Box<Next>> {
     let sight = seen.worker.as_ref().filter(|sight| sight.script == *script);
     if sight.is_some_and(|sight| sight.in_hand) {
-        return Err(waiting("Publishing", format!("writing Worker {}", script.name), WATCHED));
+        return Err(Box::new(waiting("Publishing", format!("writing Worker {}", script.name), WATCHED)));
     }
     if let Some(outcome) = rest(seen, sight, now) {
-        return Err(end(outcome));
+        return Err(Box::new(end(outcome)));
     }
-    let call = |call| match seen.zone.as_ref().and_then(|zone| zone.workers.as_ref()).map(|terms| &terms.credential) {
-        Some(Credential::Ok { .. }) => Err(Next::Do(Action::Worker(script.clone(), call))),
-        Some(Credential::Unusable { reason, message }) => Err(waiting(reason, message.clone(), WATCHED)),
-        None => Err(end(Outcome::Done)),
+    let call = |call| {
+        Err(Box::new(match terms(seen).map(|terms| &terms.credential) {
+            Ok(Credential::Ok { .. }) => Next::Do(Action::Worker(script.clone(), call)),
+            Ok(Credential::Unusable { reason, message }) => waiting(reason, message.clone(), WATCHED),
+            Err(outcome) => end(outcome),
+        }))
     };
     let Some(known) = sight.and_then(|sight| sight.seen.as_ref()) else { return call(Call::Look) };
     // Sooner than the resync, which would else find it not quite old enough.
@@ -323,10 +325,10 @@ fn drive(
         _ if age(known.at) > FRESH => call(Call::Look),
         slb::Step::Refuse(refusal) => Ok(Settled::Refused(refusal)),
         slb::Step::Gone => Ok(Settled::Gone),
-        _ if seen.read_only => Err(end(ended(frozen(seen.resync)))),
+        _ if seen.read_only => Err(Box::new(end(ended(frozen(seen.resync))))),
         write if sight.and_then(|sight| sight.wrote.as_ref()).is_some_and(|(w, at)| *w == write && age(*at) < ONCE) => {
             let message = format!("Cloudflare took a change of Worker {}, but does not show it", script.name);
-            Err(waiting("OutcomeUnknown", message, Duration::from_secs(30)))
+            Err(Box::new(waiting("OutcomeUnknown", message, Duration::from_secs(30))))
         }
         write => call(Call::Write(write)),
     }
