@@ -28,16 +28,16 @@ fn terms() -> Terms {
     }
 }
 
-fn slb(fields: serde_json::Value) -> Option<Slb> {
-    let mut slb = serde_json::json!({"workerName": "lb"});
-    slb.as_object_mut().unwrap().extend(fields.as_object().unwrap().clone());
-    Some(serde_json::from_value(slb).unwrap())
+fn slb(fields: serde_json::Value) -> Slb {
+    let serde_json::Value::Object(mut fields) = fields else { panic!("{fields}") };
+    fields.insert("workerName".to_owned(), "lb".into());
+    serde_json::from_value(fields.into()).unwrap()
 }
 
 /// The group `shop/web` over these servers, with a Worker `lb`.
 fn world(members: &[(&str, MemberHealth)], fields: serde_json::Value) -> World {
     let members: Vec<_> = members.iter().map(|(address, health)| member(address, *health)).collect();
-    let mut world = World::with(&members).spec(|spec| spec.slb = slb(fields));
+    let mut world = World::with(&members).spec(|spec| spec.slb = Some(slb(fields)));
     world.seen.zone.as_mut().unwrap().workers = Some(terms());
     world
 }
@@ -112,7 +112,7 @@ fn a_transition_is_one_read_and_one_patch_and_the_resync_reads_everything_again(
     assert_eq!(of_worker(&world), [""; 0], "it keeps what it had last");
     assert_eq!((said(&world), origins(&world)), (yes("KeepsLast"), Some("https://b.example.net")));
     world = change(world, |spec| {
-        spec.slb = slb(serde_json::json!({"route": "shop.example.com/*", "whenAllDown": "Publish"}))
+        spec.slb = Some(slb(serde_json::json!({"route": "shop.example.com/*", "whenAllDown": "Publish"})));
     });
     assert_eq!(world.again(), Step::Done);
     assert_eq!((of_worker(&world), origins(&world)), (vec!["patch"], Some("")), "it was read a moment ago");
@@ -191,9 +191,11 @@ fn somebody_elses_claim_or_script_stops_the_worker_and_not_the_list() {
     assert!(elsewhere.cloud.places.routes.is_empty() && origins(&elsewhere).is_some());
 }
 
+type Breaks = fn(&mut World);
+
 #[test]
 fn what_the_zone_does_not_allow_is_said_and_asks_cloudflare_nothing() {
-    let cases: [(&str, fn(&mut World)); 6] = [
+    let cases: [(&str, Breaks); 6] = [
         ("WorkersNotConfigured", |world| world.seen.zone.as_mut().unwrap().workers = None),
         ("WorkersNotAllowed", |world| terms_of(world).allowed = false),
         ("InvalidWorkerName", |world| terms_of(world).prefix = Some("shop-".into())),
@@ -220,7 +222,7 @@ fn terms_of(world: &mut World) -> &mut Terms {
 }
 
 fn set(world: &mut World, fields: serde_json::Value) {
-    Arc::make_mut(&mut world.seen.group).spec.slb = slb(fields);
+    Arc::make_mut(&mut world.seen.group).spec.slb = Some(slb(fields));
 }
 
 #[test]
