@@ -416,7 +416,7 @@ async fn a_worker_that_cannot_be_written_holds_up_no_record_and_a_record_no_work
     let shop = world.cluster.namespace("shop").await;
     let (mut a, mut b) = (Origin::start("a").await, Origin::start("b").await);
     apply(&world, &shop, "web", SLUG, &[&a, &b], &format!("workerName: {NAME}")).await;
-    has(&world, &[&a, &b]).await;
+    says(&world, &shop, "web", "Ready", "True", "Ready").await;
     // Longer than the wait for a call: the list has to move while one is under way.
     world.sim.gate.faults.add(fault("/accounts/*/workers/*", Action::Hang));
     a.die().await;
