@@ -1,4 +1,4 @@
-//! The next step for a group's Worker: pure. The step at Cloudflare itself is decided by [`slb::plan`]; here is when that
+//! The next step for a group's Worker: pure. The step at Cloudflare itself is decided by [`mod@crate::slb::plan`]; here is when that
 //! is asked, what has to be claimed before it, and what is given back after it.
 
 use std::time::Duration;
