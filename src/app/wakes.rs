@@ -166,6 +166,7 @@ impl Caches {
     pub fn start(client: &Client, wakes: &Wakes) -> Self {
         let to = wakes.clone();
         let groups = Cache::start(Api::all(client.clone()), move |group: &ServerGroup, before| {
+            put(&to.groups, first_sight(group, before));
             put(&to.zones, server_group::zone_of(group, before));
             put(&to.healths, node_health::of_group(group, before));
         });
