@@ -17,7 +17,7 @@ controlplane: ## build etcd, kube-apiserver, kube-controller-manager, kubectl an
 
 test: controlplane ## everything the README claims, against a real control plane and simulated clouds
 	@$(stage) "build" "7 min cold on 2 cores" cargo build --workspace --all-targets
-	@$(stage) "tests" "10 min on 2 cores" cargo test --workspace
+	@$(stage) "tests" "13 min on 2 cores" cargo test --workspace
 
 test-crash: controlplane ## kill the operator at every one of its writes, in every way: the full matrix
 	@$(stage) "build" "7 min cold on 2 cores" cargo build --workspace --all-targets

@@ -49,7 +49,7 @@ impl Follower {
             let mut turn = 0;
             while !end.load(Ordering::SeqCst) {
                 let act = now.load(Ordering::SeqCst);
-                let told = told(resolver, SLUG).await.expect("the resolver answers");
+                let told = told(resolver, SLUG).await.unwrap();
                 let mut servers: Vec<_> = told.split(',').collect();
                 let first = turn % servers.len();
                 servers.rotate_left(first);

@@ -59,9 +59,9 @@ impl Drop for Origin {
     }
 }
 
-/// The operator may probe loopback.
+/// The operator may probe loopback. Its identity to the lease is fixed, so that after a crash it leads again at once.
 pub fn probing(mut options: OperatorOptions) -> OperatorOptions {
-    options.arguments.extend(["--probe-allow-cidr".to_owned(), "127.0.0.0/8".to_owned()]);
+    options.arguments = ["--probe-allow-cidr", "127.0.0.0/8", "--identity", "storm"].map(str::to_owned).to_vec();
     options
 }
 

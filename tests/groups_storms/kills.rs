@@ -17,6 +17,7 @@ use crate::world::{DEADLINE, World};
 
 /// Where the API's groups are made.
 const GROUPS: &str = "roadstead-groups";
+const KILLS: usize = 20;
 const PROBED: &str = "probed";
 /// How long a server waits before it repeats a report that nobody took.
 const AGAIN: Duration = Duration::from_millis(50);
@@ -117,7 +118,6 @@ impl Reporters {
 fn serving(options: OperatorOptions, at: SocketAddr, history: &Path) -> OperatorOptions {
     let mut options = probing(options);
     for (flag, value) in [
-        ("--identity", "storm".to_owned()),
         ("--gateway-addr", at.to_string()),
         ("--gateway-namespace", GROUPS.to_owned()),
         ("--gateway-zone", "example-com".to_owned()),
@@ -143,7 +143,8 @@ async fn make(url: &str, key: Option<&str>, path: &str, body: &Value) -> Value {
     .await
 }
 
-async fn killed_again_and_again(kills: usize) {
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_operator_killed_twenty_times_loses_no_acknowledged_report_and_publishes_the_truth() {
     let began = Instant::now();
     let at = SocketAddr::from(([127, 0, 0, 1], free_port()));
     let directory = tempfile::tempdir().unwrap();
@@ -164,20 +165,16 @@ async fn killed_again_and_again(kills: usize) {
     lists(&world, PROBED, &sorted(&origins)).await;
 
     let reporters = Reporters::start(&url, &key, &slugs, 4);
-    let mut dead = None;
-    for kill in 0..kills {
+    let mut dead: Option<usize> = None;
+    for kill in 0..KILLS {
         reporters.go_on(12).await;
         // One that dies, or comes back, in the last moment of one process and is noticed by the next.
-        match dead.take() {
-            Some(index) => {
-                let origin: &mut Origin = &mut origins[index];
-                origin.revive().await;
-            }
-            None => {
-                let index = kill / 2 % origins.len();
-                origins[index].die().await;
-                dead = Some(index);
-            }
+        if let Some(index) = dead.take() {
+            origins[index].revive().await;
+        } else {
+            let index = kill / 2 % origins.len();
+            origins[index].die().await;
+            dead = Some(index);
         }
         world.operator.kill9().await;
         let lost = reporters.lost(&world, &slugs).await;
@@ -187,7 +184,7 @@ async fn killed_again_and_again(kills: usize) {
     reporters.go_on(12).await;
     let acknowledged = reporters.acknowledged.load(Ordering::SeqCst);
     let truth = reporters.end().await;
-    println!("{kills} kills and {acknowledged} acknowledged reports in {:?}", began.elapsed());
+    println!("{KILLS} kills and {acknowledged} acknowledged reports in {:?}", began.elapsed());
     for slug in &slugs {
         let healthy: Vec<_> =
             truth.iter().filter(|((of, _), healthy)| of == slug && **healthy).map(|((_, id), _)| id.as_str()).collect();
@@ -197,16 +194,4 @@ async fn killed_again_and_again(kills: usize) {
     let alive = origins.iter().enumerate().filter(|(index, _)| Some(*index) != dead).map(|(_, origin)| origin);
     lists(&world, PROBED, &sorted(alive)).await;
     world.cluster.wait_condition(GROUP, Some(&shop), PROBED, "Ready", "True", DEADLINE).await;
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn an_operator_killed_five_times_loses_no_acknowledged_report_and_publishes_the_truth() {
-    killed_again_and_again(5).await;
-}
-
-/// `make test-crash`.
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-#[ignore = "twenty kills take more than a minute: make test-crash"]
-async fn an_operator_killed_twenty_times_loses_no_acknowledged_report_and_publishes_the_truth() {
-    killed_again_and_again(20).await;
 }
