@@ -58,7 +58,7 @@ impl Drop for Cable {
 /// A world whose operator speaks to the API server through a cable.
 async fn wired() -> (World, Cable) {
     let mut world = World::with(probing).await;
-    world.operator.terminate().await;
+    world.operator.kill9().await;
     let server = world.control_plane.config().await.cluster_url.authority().unwrap().to_string();
     let cable = Cable::to(server.clone()).await;
     let kubeconfig = std::fs::read_to_string(world.control_plane.kubeconfig()).unwrap();

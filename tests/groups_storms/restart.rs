@@ -72,7 +72,7 @@ async fn restart_in_the_middle(groups: usize, patience: Duration) {
     let began = Instant::now();
     let mut world = World::with(probing).await;
     let shop = world.cluster.namespace("shop").await;
-    world.operator.terminate().await;
+    world.operator.kill9().await;
     let (shared, mut mortal) = (Origin::start().await, Origin::start().await);
     let api: Api<ServerGroup> = Api::namespaced(world.cluster.client(), &shop);
     futures::stream::iter(0..groups)
@@ -157,12 +157,12 @@ async fn restart_in_the_middle(groups: usize, patience: Duration) {
 
 #[tokio::test]
 async fn a_restart_in_the_middle_of_a_thousand_servers_expires_nobody_and_writes_what_happened() {
-    restart_in_the_middle(100, Duration::from_mins(1)).await;
+    restart_in_the_middle(100, Duration::from_mins(3)).await;
 }
 
 /// `make test-crash`.
 #[tokio::test]
 #[ignore = "ten thousand servers at a real API server take minutes: make test-crash"]
 async fn a_restart_in_the_middle_of_ten_thousand_servers_expires_nobody_and_writes_what_happened() {
-    restart_in_the_middle(1_000, Duration::from_mins(5)).await;
+    restart_in_the_middle(1_000, Duration::from_mins(20)).await;
 }
