@@ -10,7 +10,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
-use crate::ground::{GROUP, Origin, PROBE, apply, holds, lists, members, probing, record, sorted, statuses};
+use crate::ground::{GROUP, NOBODY, Origin, PROBE, apply, holds, lists, members, probing, record, sorted, statuses};
 use crate::world::{DEADLINE, World, addresses};
 
 /// The operator's way to the API server, which can be pulled out.
@@ -92,7 +92,10 @@ async fn an_operator_that_is_cut_off_withdraws_nobody_and_afterwards_the_one_who
         }
     })
     .await;
-    world.cluster.wait_condition(GROUP, Some(&shop), "web", "Ready", "True", DEADLINE).await;
+    lists(&world, "never", NOBODY).await;
+    for group in ["web", "never"] {
+        world.cluster.wait_condition(GROUP, Some(&shop), group, "Ready", "True", DEADLINE).await;
+    }
     let before = statuses(&world, &shop, "web").await;
     let since = world.sim.gate.journal.last();
 
