@@ -387,7 +387,8 @@ fn a_name_that_is_no_longer_asked_for_is_given_back_and_stays_reserved_for_its_t
     assert_eq!(world.seen.status.a.as_ref().unwrap().hostname, "shop.example.com");
     world = world.spec(|spec| (spec.dns.a, spec.dns.txt) = (None, false));
     assert_eq!(world.again(), Step::Done);
-    let expected = ["enroll", "declare ", "release rs--u-wrap.web.example.com", "release shop.example.com for 60"];
+    let expected =
+        ["enroll", "declare ", "release rs--u-wrap.web.example.com for 60", "release shop.example.com for 60"];
     assert_eq!(world.done, expected);
     assert_eq!((&world.seen.status.txt, &world.seen.status.a), (&None, &None));
     assert_eq!(world.ready().1, "NotPublished");
@@ -407,7 +408,7 @@ fn deletion_withdraws_everything_and_then_gives_the_claims_back() {
         "dismiss",
         "declare ",
         "release rs--slug.web",
-        "release rs--u-wrap.web.example.com",
+        "release rs--u-wrap.web.example.com for 60",
         "release www.example.com for 60",
     ];
     assert_eq!(world.done, expected);
