@@ -225,13 +225,13 @@ async fn lead(start: Start, shutdown: watch::Receiver<bool>) -> anyhow::Result<(
         read_only: settings.read_only,
     });
     let (transitions, changes) = mpsc::channel(TRANSITIONS);
-    let reach = Reach { client: client.clone(), registry: registry.clone(), zones: caches.zones.clone() };
+    let reach = Arc::new(Reach::new(client.clone(), registry.clone(), caches.zones.clone()));
     let engine = probe::Engine::start(
         probe::Settings {
             allow_cidrs: settings.probe_allow_cidr.clone(),
             extra_ca: probe_ca,
             concurrency: probe::CONCURRENCY,
-            self_check: Arc::new(reach),
+            self_check: reach.clone(),
             meter: Arc::new(metrics.clone()),
         },
         transitions,
@@ -331,6 +331,7 @@ async fn lead(start: Start, shutdown: watch::Receiver<bool>) -> anyhow::Result<(
             sweep.run(end()),
             pod.lead(end()),
             chronicle,
+            reach.listen(end()),
             wakes::keep_books(caches, claims, metrics.clone(), settings.resync, end()),
         );
         workers.close().await;

@@ -393,6 +393,9 @@ pub struct TxtStatus {
     /// What it says.
     #[schemars(length(max = 2048))]
     pub content: String,
+    /// Seconds a resolver may cache it.
+    #[serde(default)]
+    pub ttl: i64,
 }
 
 /// The published addresses.

@@ -257,7 +257,8 @@ impl Engine {
         Ok(Self::with_prober(settings, network, fastrand::Rng::new(), transitions))
     }
 
-    fn with_prober(
+    /// As [`Engine::start`], with another way to probe.
+    pub(crate) fn with_prober(
         settings: Settings,
         prober: Arc<dyn Prober>,
         rng: fastrand::Rng,

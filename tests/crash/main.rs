@@ -2,19 +2,27 @@
 //! everything to one VM and one record for each object, or to none, touches nothing of other people's, and then rests.
 #![allow(clippy::unwrap_used, clippy::panic, reason = "tests may say bluntly what they expect")]
 
+mod groups;
 mod scenario;
 mod seeded;
 mod sweep;
 #[allow(dead_code, reason = "shared with the tests of survival, which need more of it")]
 mod world;
 
+use groups::Change;
 use scenario::Scenario;
 use sweep::{Fate, LATE_SETTLE, sweep};
 use world::Weather;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_crash_at_any_write_of_a_nodes_creation_or_deletion_leaves_no_trace() {
-    sweep(&[Scenario::CreateNode, Scenario::DeleteNode], &Fate::PLAIN, &Weather::default(), 2).await;
+async fn a_crash_at_any_write_of_a_nodes_or_groups_creation_or_deletion_leaves_no_trace() {
+    let scenarios: [(_, &[_]); 4] = [
+        (Scenario::CreateNode, &Fate::PLAIN),
+        (Scenario::DeleteNode, &Fate::PLAIN),
+        (Scenario::Group(Change::Create), &[Fate::Committed]),
+        (Scenario::Group(Change::Delete), &[Fate::Committed]),
+    ];
+    sweep(&scenarios, &Weather::default(), 2).await;
 }
 
 /// `make test-crash`.
@@ -28,6 +36,19 @@ async fn a_crash_or_a_lost_reply_at_any_write_of_a_nodes_or_environments_life_le
         Scenario::CreateEnvironment,
         Scenario::ExpireEnvironment,
     ];
+    full(&scenarios).await;
+}
+
+/// `make test-crash`.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "the full matrix of groups has some 160 cases and takes about ten minutes: make test-crash"]
+async fn a_crash_or_a_lost_reply_at_any_write_of_a_groups_life_leaves_no_trace() {
+    let changes = [Change::Create, Change::AddMember, Change::LoseMember, Change::MoveAddresses, Change::Delete];
+    full(&changes.map(Scenario::Group)).await;
+}
+
+async fn full(scenarios: &[Scenario]) {
     let weather = Weather { settle: LATE_SETTLE, ..Weather::default() };
-    sweep(&scenarios, &Fate::ALL, &weather, 2).await;
+    let scenarios: Vec<(_, &[_])> = scenarios.iter().map(|&scenario| (scenario, &Fate::ALL[..])).collect();
+    sweep(&scenarios, &weather, 2).await;
 }

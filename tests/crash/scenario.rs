@@ -7,6 +7,7 @@ use cloudsim::cloudflare::RecordEdit;
 use serde_json::{Value, json};
 use support::{condition, unique};
 
+use crate::groups::{Change, GROUP, Groups};
 use crate::world::{CLAIM, DOMAIN, ENVIRONMENT, NAMESPACE, NODE, RESYNC, World, environment, node, within};
 
 /// One change of one object.
@@ -17,6 +18,7 @@ pub enum Scenario {
     ReplaceNode,
     CreateEnvironment,
     ExpireEnvironment,
+    Group(Change),
 }
 
 /// Objects that an earlier case left Ready, for cases that begin with one.
@@ -24,6 +26,7 @@ pub enum Scenario {
 pub struct Pool {
     nodes: Vec<String>,
     environments: Vec<String>,
+    groups: Groups,
 }
 
 impl Scenario {
@@ -31,6 +34,7 @@ impl Scenario {
         match self {
             Self::CreateNode | Self::DeleteNode | Self::ReplaceNode => NODE,
             Self::CreateEnvironment | Self::ExpireEnvironment => ENVIRONMENT,
+            Self::Group(_) => GROUP,
         }
     }
 
@@ -41,6 +45,7 @@ impl Scenario {
             Self::CreateEnvironment => return Ok(unique("e")),
             Self::DeleteNode | Self::ReplaceNode => (NODE, pool.nodes.pop()),
             Self::ExpireEnvironment => (ENVIRONMENT, pool.environments.pop()),
+            Self::Group(change) => return change.prepare(world, &mut pool.groups).await,
         };
         if let Some(name) = ready {
             return Ok(name);
@@ -56,6 +61,7 @@ impl Scenario {
         match self {
             Self::CreateNode | Self::ReplaceNode => pool.nodes.push(name.to_owned()),
             Self::CreateEnvironment => pool.environments.push(name.to_owned()),
+            Self::Group(change) => change.keep(name, &mut pool.groups),
             Self::DeleteNode | Self::ExpireEnvironment => {}
         }
     }
@@ -75,11 +81,15 @@ impl Scenario {
                 let past = json!({"spec": {"expiresAt": "2020-01-01T00:00:00Z"}});
                 cluster.patch(ENVIRONMENT, at, name, &past).await;
             }
+            Self::Group(change) => change.trigger(world, name).await,
         }
     }
 
     /// Whether the object says that the change is done; otherwise what it says instead.
     pub async fn look(self, world: &World, name: &str) -> Result<(), String> {
+        if let Self::Group(change) = self {
+            return change.look(world, name).await;
+        }
         let object = world.cluster.get(self.kind(), Some(NAMESPACE), name).await;
         let Some(object) = object else {
             return if self == Self::DeleteNode { Ok(()) } else { Err("no such object".to_owned()) };
@@ -88,7 +98,7 @@ impl Scenario {
         let ready = condition(&object, "Ready").is_some_and(|ready| ready["status"] == "True");
         let current = status["observedGeneration"].as_i64() == object.metadata.generation;
         let done = match self {
-            Self::DeleteNode => false,
+            Self::DeleteNode | Self::Group(_) => false,
             Self::CreateNode | Self::CreateEnvironment => ready && current,
             Self::ReplaceNode => {
                 let annotations = object.metadata.annotations.clone().unwrap_or_default();
@@ -110,6 +120,10 @@ impl Scenario {
 
     /// Everything that must hold once the change is done, as complaints about what does not.
     pub async fn oracles(self, world: &World, name: &str) -> Vec<String> {
+        if let Self::Group(change) = self {
+            let complaints = change.complaints(world, name).await;
+            return self.at_rest(world, complaints, change.repaired(name)).await;
+        }
         let mut complaints = Vec::new();
         let fqdn = format!("{name}.{DOMAIN}");
         let (droplets, records) = (world.droplets_of(name), world.records_at(&fqdn));
@@ -135,10 +149,16 @@ impl Scenario {
             complaints.extend(self.told(world, name, &droplet.id.to_string(), &record.id).await);
         }
         complaints.extend(self.claim(world, &fqdn, exists).await);
+        self.at_rest(world, complaints, exists.then_some(fqdn)).await
+    }
+
+    /// What must hold of every object, after what was found of this one: others' things are as they were, and nothing more
+    /// is written. A record at `repaired` shows that the operator is alive, or an existing host's.
+    async fn at_rest(self, world: &World, mut complaints: Vec<String>, repaired: Option<String>) -> Vec<String> {
         complaints.extend(world.touched());
         complaints.extend(world.dangled());
         if complaints.is_empty() {
-            complaints.extend(self.stays(world, if exists { &fqdn } else { "keeper.example.com" }).await.err());
+            complaints.extend(self.stays(world, repaired.as_deref().unwrap_or("keeper.example.com")).await.err());
         }
         complaints
     }
@@ -177,12 +197,18 @@ impl Scenario {
         if !outside.is_empty() {
             return Err(format!("written outside after everything was done: {outside:?}"));
         }
+        let contents = || {
+            let mut contents: Vec<_> = world.records_at(fqdn).into_iter().map(|record| record.content).collect();
+            contents.sort();
+            contents
+        };
         let record = world.records_at(fqdn).into_iter().next().ok_or_else(|| format!("no record at {fqdn}"))?;
+        let right = contents();
         let wrong = RecordEdit { content: Some(Ipv4Addr::new(198, 51, 100, 9).to_string()), ..RecordEdit::default() };
         world.sim.cloudflare.edit_record(&record.id, &wrong);
         within(Duration::from_secs(10), "an edited record to be repaired", async || {
-            let contents: Vec<_> = world.records_at(fqdn).into_iter().map(|record| record.content).collect();
-            if contents == [record.content.clone()] { Ok(()) } else { Err(format!("{contents:?}")) }
+            let contents = contents();
+            if contents == right { Ok(()) } else { Err(format!("{contents:?}")) }
         })
         .await
     }

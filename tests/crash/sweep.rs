@@ -137,6 +137,11 @@ async fn strike(
     let held = arm(world, case);
     scenario.trigger(world, &name).await;
     *struck = arrival(world, case, &name, since).await.map_err(one)?;
+    if struck.is_none() {
+        // What comes after the scenario is not to be struck instead.
+        world.sim.gate.faults.clear();
+        world.proxy.reset();
+    }
     let mut late: LocalBoxFuture<()> = Box::pin(async {});
     if struck.is_some() && case.fate != Fate::ReplyLost {
         let waiting = match held {
@@ -206,7 +211,7 @@ async fn arrival(world: &World, case: Case, name: &str, since: u64) -> Result<Op
         }
         match case.scenario.look(world, name).await {
             // Its last writes may follow what the object says of itself.
-            Ok(()) if through >= 10 => Ok(None),
+            Ok(()) if through >= 30 => Ok(None),
             Ok(()) => {
                 through += 1;
                 Err("through".to_owned())
@@ -247,16 +252,16 @@ async fn release(world: &World, waiting: Waiting, fate: Fate) -> LocalBoxFuture<
     }
 }
 
-/// Runs all cases of these scenarios, on so many worlds at once.
+/// Runs all cases of these scenarios, each with these fates, on so many worlds at once.
 ///
 /// # Panics
 /// With every complaint, if there is one; or if too many writes were never reached, which would prove nothing.
-pub async fn sweep(scenarios: &[Scenario], fates: &[Fate], weather: &Weather, workers: usize) {
+pub async fn sweep(scenarios: &[(Scenario, &[Fate])], weather: &Weather, workers: usize) {
     let started = Instant::now();
     let mut worlds = futures::future::join_all((0..workers).map(|_| World::start(weather))).await;
     let mut pool = Pool::default();
     let mut lists = Vec::new();
-    for &scenario in scenarios {
+    for &(scenario, fates) in scenarios {
         let trace = trace(&worlds[0], scenario, &mut pool).await.unwrap();
         let cases = trace.cases(scenario, fates);
         println!(

@@ -168,7 +168,7 @@ pub async fn operator(control_plane: &ControlPlane, sim: &Sim, proxy: &ApiProxy,
     options.orphan_interval = Duration::from_secs(2);
     options.settle_time = weather.settle;
     options.kubeconfig = Some(proxy.kubeconfig());
-    options.arguments = vec!["--identity".to_owned(), "crash".to_owned()];
+    options.arguments = ["--identity", "crash", "--probe-allow-cidr", "127.0.0.0/8"].map(str::to_owned).to_vec();
     let seeded = weather.seeded.map(|fault| ("ROADSTEAD_SEEDED_FAULT".to_owned(), fault.to_owned()));
     options.environment.extend(seeded);
     Operator::start(control_plane, &addresses(sim), options).await

@@ -312,17 +312,22 @@ fn recollect(seen: &Observed, facts: &Facts, names: &Names) -> Option<GroupStep>
 
 /// What the status still names and the spec no longer asks for, and how long each stays reserved.
 fn former(seen: &Observed, names: &Names, now: Timestamp) -> Vec<(Reservation, Option<Timestamp>)> {
-    let list = seen.status.txt.as_ref().and_then(|txt| Fqdn::parse(&txt.name).ok());
-    let list = list.filter(|name| names.txt.as_ref() != Some(name)).map(|name| (Reservation::of_name(&name), None));
+    let list = published_list_name(seen).filter(|name| names.txt.as_ref() != Some(name));
     let address = seen.published_address_name().filter(|name| names.a.as_ref() != Some(name));
-    let address = address.map(|name| (Reservation::of_name(&name), Some(cached_until(seen, now))));
-    list.into_iter().chain(address).collect()
+    let until = cached_until(seen, now);
+    list.into_iter().chain(address).map(|name| (Reservation::of_name(&name), Some(until))).collect()
 }
 
-/// Until when a cache may hold an address that is withdrawn now.
+/// The name the list is published at now.
+fn published_list_name(seen: &Observed) -> Option<Fqdn> {
+    Fqdn::parse(&seen.status.txt.as_ref()?.name).ok()
+}
+
+/// Until when a cache may hold a record that is withdrawn now.
 #[must_use]
 pub fn cached_until(seen: &Observed, now: Timestamp) -> Timestamp {
-    let ttl = seen.status.a.as_ref().map_or(seen.group.spec.dns.ttl, |a| a.ttl);
+    let (list, addresses) = (seen.status.txt.as_ref().map(|txt| txt.ttl), seen.status.a.as_ref().map(|a| a.ttl));
+    let ttl = list.max(addresses).unwrap_or(seen.group.spec.dns.ttl);
     now.checked_add(SignedDuration::from_secs(ttl)).unwrap_or(now)
 }
 
@@ -332,8 +337,8 @@ fn refused(seen: &Observed, facts: &Facts, refusal: &Refusal) -> GroupStep {
     controllers::refused(refusal, zone, adopt, facts.adopted, Action::AdoptRecords)
 }
 
-/// From a group that is to nothing. The servers are not ours, so no TTL has to be waited out for them: names with
-/// addresses stay reserved against other namespaces as long as a cache may hold them.
+/// From a group that is to nothing. The servers are not ours, so no TTL has to be waited out for them: the names
+/// stay reserved against other namespaces as long as a cache may hold their records.
 fn backwards(seen: &Observed, facts: &Facts, now: Timestamp) -> GroupStep {
     if !facts.enrolled {
         return Step::Do(Action::Dismiss);
@@ -346,10 +351,10 @@ fn backwards(seen: &Observed, facts: &Facts, now: Timestamp) -> GroupStep {
         Step::Done => {}
         step => return step,
     }
-    let address = [seen.address_name(), seen.published_address_name()].into_iter().flatten();
-    let address = address.filter(|_| seen.status.a.is_some());
-    let hostnames = seen.status.slb.iter().flat_map(|slb| &slb.hostnames);
-    let cached = address.chain(hostnames.filter_map(|name| Fqdn::parse(name).ok()));
+    let lists = seen.status.txt.iter().flat_map(|_| [seen.list_name(&seen.slug()), published_list_name(seen)]);
+    let addresses = seen.status.a.iter().flat_map(|_| [seen.address_name(), seen.published_address_name()]);
+    let hostnames = seen.status.slb.iter().flat_map(|slb| &slb.hostnames).map(|name| Fqdn::parse(name).ok());
+    let cached = lists.chain(addresses).chain(hostnames).flatten();
     let reserved: Vec<_> = cached.map(|name| Reservation::of_name(&name).name).collect();
     for reservation in seen.reservations() {
         let standing = seen.standings.get(&reservation.name);

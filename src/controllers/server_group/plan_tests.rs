@@ -261,7 +261,7 @@ fn a_new_group_claims_its_names_enrolls_its_servers_and_says_that_nobody_is_heal
     assert_eq!(world.done, expected);
     assert_eq!(world.ready().1, "NoHealthyServers");
     assert_eq!(world.seen.status.slug.as_deref(), Some("web"));
-    assert_eq!(world.seen.status.txt, Some(TxtStatus { name: LIST.into(), content: NOBODY.into() }));
+    assert_eq!(world.seen.status.txt, Some(TxtStatus { name: LIST.into(), content: NOBODY.into(), ttl: 60 }));
     let before = world.seen.status.clone();
     assert_eq!(world.again(), Step::Done);
     assert_eq!(world.seen.status, before, "an unchanged state costs no write");
@@ -409,10 +409,14 @@ fn a_name_that_is_no_longer_asked_for_is_given_back_and_stays_reserved_for_its_t
     ];
     assert_eq!(world.done, expected);
     assert_eq!(world.seen.status.a.as_ref().unwrap().hostname, "shop.example.com");
-    world = world.spec(|spec| (spec.dns.a, spec.dns.txt) = (None, false));
+    world = world.spec(|spec| (spec.dns.a, spec.dns.ttl) = (None, 900));
     assert_eq!(world.again(), Step::Done);
-    let expected = ["enroll", "declare ", "release rs--u-wrap.web.example.com", "release shop.example.com for 60"];
-    assert_eq!(world.done, expected);
+    let declared = format!("declare {LIST}=10.0.0.1");
+    assert_eq!(world.done, ["enroll", declared.as_str(), "release shop.example.com for 60"]);
+    // As long as it was published for, whatever the spec says by then.
+    world = world.spec(|spec| (spec.dns.ttl, spec.dns.txt) = (60, false));
+    assert_eq!(world.again(), Step::Done);
+    assert_eq!(world.done, ["enroll", "declare ", "release rs--u-wrap.web.example.com for 900"]);
     assert_eq!((&world.seen.status.txt, &world.seen.status.a), (&None, &None));
     assert_eq!(world.ready().1, "NotPublished");
 }
@@ -431,7 +435,7 @@ fn deletion_withdraws_everything_and_then_gives_the_claims_back() {
         "dismiss",
         "declare ",
         "release rs--slug.web",
-        "release rs--u-wrap.web.example.com",
+        "release rs--u-wrap.web.example.com for 60",
         "release www.example.com for 60",
     ];
     assert_eq!(world.done, expected);

@@ -283,5 +283,8 @@ pub fn label(health: MemberHealth) -> &'static str {
 }
 
 #[cfg(test)]
+#[path = "flapping_tests.rs"]
+mod flapping_tests;
+#[cfg(test)]
 #[path = "merge_tests.rs"]
 mod tests;
