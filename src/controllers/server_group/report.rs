@@ -74,11 +74,9 @@ fn published(seen: &Observed, facts: &Facts, names: Option<&Names>, status: &mut
         // What is being withdrawn stays named: its claim is still to be given back.
         Some((wanted, answer)) if in_place(wanted, answer) && (!wanted.is_empty() || !seen.deleting()) => {
             let text = |record: &dns::Desired| match &record.content {
-                Content::Txt(text) => Some(TxtStatus {
-                    name: record.name.to_string(),
-                    content: text.clone(),
-                    ttl: record.ttl.into(),
-                }),
+                Content::Txt(text) => {
+                    Some(TxtStatus { name: record.name.to_string(), content: text.clone(), ttl: record.ttl.into() })
+                }
                 Content::A(_) | Content::Aaaa(_) => None,
             };
             status.txt = wanted.iter().find_map(text);
