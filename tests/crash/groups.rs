@@ -203,7 +203,7 @@ impl Change {
         let status = &group.data["status"];
         let listed = group.data["spec"]["members"].as_array().map_or(0, Vec::len);
         let expected = json!({
-            "txt": {"name": list_name(name), "content": list(&alive)},
+            "txt": {"name": list_name(name), "content": list(&alive), "ttl": 60},
             "a": {"hostname": self.hosts(name).0, "addresses": addresses(&alive), "ttl": 60},
             "healthy": format!("{}/{listed}", alive.len()),
         });
