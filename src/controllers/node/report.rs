@@ -11,6 +11,7 @@ use crate::cloud::Vm;
 use crate::controllers::set_paused;
 use crate::dns::propagation::Confirmation;
 use crate::dns::{Declared, Published};
+use crate::runtime::claims::Reservation;
 use crate::runtime::driver::{Outcome, Wait};
 
 /// The Node's status after a pass that ended so.
@@ -92,8 +93,11 @@ fn message(outcome: &Outcome) -> String {
 /// What the newest look says of the VM, or the existing host.
 fn machine(seen: &Observed, facts: &Facts, status: &mut NodeStatus) {
     if let Some(address) = static_address(&seen.node) {
-        // The former address stays until the name has moved, so that its claim can be given back.
-        if status.addresses.is_none() || published(facts).is_some_and(|r| r.content == address.to_string()) {
+        // The former address stays until the name has moved and its claim was given back: nothing else knows of it.
+        let former = status.addresses.as_ref().and_then(Addresses::publishable).filter(|former| *former != address);
+        let is_held = former.is_some_and(|former| !facts.released.contains(&Reservation::of_address(former).name));
+        let moved = published(facts).is_some_and(|record| record.content == address.to_string());
+        if status.addresses.is_none() || (moved && !is_held) {
             let (v4, v6) = if address.is_ipv4() { (Some(address), None) } else { (None, Some(address)) };
             let text = |ip: Option<std::net::IpAddr>| ip.map(|ip| ip.to_string());
             status.addresses = Some(Addresses { public4: text(v4), public6: text(v6), private4: None });

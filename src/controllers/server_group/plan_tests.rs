@@ -50,6 +50,11 @@ pub fn member(address: &str, health: MemberHealth) -> (Member, MemberStatus) {
     (listed, status)
 }
 
+/// The published list.
+fn list(content: &str) -> TxtStatus {
+    TxtStatus { name: LIST.into(), content: content.into(), ttl: 60 }
+}
+
 /// A small world in which the plan is carried out as the driver would.
 pub struct World {
     pub seen: Observed,
@@ -261,7 +266,7 @@ fn a_new_group_claims_its_names_enrolls_its_servers_and_says_that_nobody_is_heal
     assert_eq!(world.done, expected);
     assert_eq!(world.ready().1, "NoHealthyServers");
     assert_eq!(world.seen.status.slug.as_deref(), Some("web"));
-    assert_eq!(world.seen.status.txt, Some(TxtStatus { name: LIST.into(), content: NOBODY.into(), ttl: 60 }));
+    assert_eq!(world.seen.status.txt, Some(list(NOBODY)));
     let before = world.seen.status.clone();
     assert_eq!(world.again(), Step::Done);
     assert_eq!(world.seen.status, before, "an unchanged state costs no write");
@@ -419,6 +424,27 @@ fn a_name_that_is_no_longer_asked_for_is_given_back_and_stays_reserved_for_its_t
     assert_eq!(world.done, ["enroll", "declare ", "release rs--u-wrap.web.example.com for 900"]);
     assert_eq!((&world.seen.status.txt, &world.seen.status.a), (&None, &None));
     assert_eq!(world.ready().1, "NotPublished");
+}
+
+#[test]
+fn a_name_stays_named_until_its_claim_was_given_back() {
+    let a = |hostname: &str| Some(AddressName { hostname: hostname.into() });
+    let mut world = World::with(&[member("10.0.0.1", MemberHealth::Healthy)]).spec(|spec| spec.dns.a = a("www"));
+    world.pass();
+    world = world.spec(|spec| (spec.dns.a, spec.dns.txt) = (a("shop"), false));
+    world.again();
+    // As if the API server had not answered to the first release.
+    world.seen.status = {
+        let before = ServerGroupStatus { txt: Some(list("10.0.0.1")), ..world.seen.status.clone() };
+        let before = Observed { status: before, ..world.seen.clone() };
+        let facts = Facts { released: Vec::new(), ..std::mem::take(&mut world.facts) };
+        let failed = Outcome::Failed { reason: "KubernetesAPI", message: "no answer".into() };
+        report::status(&before, &facts, &failed, at(10))
+    };
+    assert_eq!(world.seen.status.txt, Some(list("10.0.0.1")));
+    assert_eq!(world.again(), Step::Done);
+    assert!(world.done.contains(&"release rs--u-wrap.web.example.com for 60".to_owned()), "{:?}", world.done);
+    assert_eq!(world.seen.status.txt, None);
 }
 
 #[test]

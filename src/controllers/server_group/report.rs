@@ -13,6 +13,7 @@ use crate::api::probe::ProbeType;
 use crate::api::server_group::{AddressesStatus, ServerGroupStatus, TxtStatus};
 use crate::controllers::set_paused;
 use crate::dns::{self, Content, Declared, Refusal};
+use crate::runtime::claims::Reservation;
 use crate::runtime::driver::Outcome;
 use crate::runtime::events::Note;
 
@@ -79,17 +80,31 @@ fn published(seen: &Observed, facts: &Facts, names: Option<&Names>, status: &mut
                 }
                 Content::A(_) | Content::Aaaa(_) => None,
             };
-            status.txt = wanted.iter().find_map(text);
+            let list = wanted.iter().find_map(text);
             let is_text = |record: &dns::Desired| matches!(record.content, Content::Txt(_));
             let at = |name: &Fqdn| {
                 let name = name.clone();
                 wanted.iter().filter(move |record| record.name == name && !is_text(record))
             };
-            status.a = seen.address_name().map(|name| AddressesStatus {
+            let addresses = seen.address_name().map(|name| AddressesStatus {
                 hostname: name.to_string(),
                 addresses: at(&name).map(|record| record.content.to_string()).collect(),
                 ttl: seen.group.spec.dns.ttl,
             });
+            // A name that is not asked for any more stays named as well, until its claim was given back: nothing else
+            // knows of it.
+            let is_held = |former: &str, name: Option<&str>| {
+                let claim = Fqdn::parse(former).map(|former| Reservation::of_name(&former).name);
+                name != Some(former) && claim.is_ok_and(|claim| !facts.released.contains(&claim))
+            };
+            let name = list.as_ref().map(|txt| txt.name.as_str());
+            if !status.txt.as_ref().is_some_and(|txt| is_held(&txt.name, name)) {
+                status.txt = list;
+            }
+            let name = addresses.as_ref().map(|a| a.hostname.as_str());
+            if !status.a.as_ref().is_some_and(|a| is_held(&a.hostname, name)) {
+                status.a = addresses;
+            }
         }
         Some((_, Declared::Refused(Refusal::Foreign { name, .. }))) => {
             let name = name.as_str();

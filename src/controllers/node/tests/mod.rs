@@ -229,6 +229,7 @@ impl World {
                 facts.claimed.insert(reservation.name, standing);
             }
             Action::Release(reservation, _) => {
+                self.outside.claim.clone()?;
                 *self.claim(&reservation) = Some(Standing::Free);
                 facts.released.push(reservation.name);
             }

@@ -156,3 +156,23 @@ fn jitter_makes_an_order_come_later_and_never_earlier() {
         assert_eq!(orders(&unknown, 1, jitter, Looks::OftenAndAnew), expected, "{jitter}");
     }
 }
+
+#[test]
+fn a_former_address_is_remembered_until_its_claim_was_given_back() {
+    let mut world = World::new(rack());
+    world.settle();
+    let former = world.seen.status.addresses.clone();
+    world.respec(|node| node.spec.address = Some("203.0.113.8".into()));
+    world.seen.address = Some(Standing::Ours);
+    world.outside.claim = Err(Fault::transient("KubernetesAPI", "no answer"));
+    world.done.clear();
+    world.settle();
+    assert!(world.done.contains(&"Release".to_owned()) && world.answers_with("203.0.113.8".parse().unwrap()));
+    assert_eq!(world.seen.status.addresses, former);
+    world.outside.claim = Ok(Standing::Ours);
+    world.done.clear();
+    world.later(400).settle();
+    assert!(world.done.contains(&"Release".to_owned()), "{:?}", world.done);
+    let address = world.seen.status.addresses.clone().and_then(|addresses| addresses.public4);
+    assert_eq!(address.as_deref(), Some("203.0.113.8"));
+}
