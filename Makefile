@@ -29,9 +29,10 @@ test-live: controlplane ## the main job at the real Cloudflare and, with a token
 	@$(stage) "build" "7 min cold on 2 cores" cargo build --workspace --all-targets
 	@$(stage) "live" "1 min, or 5 with ROADSTEAD_LIVE_DIGITALOCEAN_TOKEN" cargo test --test live -- --ignored
 
-bench: controlplane ## the figures of a thousand Nodes and of ten thousand probed servers, as tables
-	@$(stage) "build" "8 min cold on 2 cores" cargo bench --quiet --bench nodes --bench probes --no-run
+bench: controlplane ## the figures of a thousand Nodes, a thousand groups and ten thousand probed servers, as tables
+	@$(stage) "build" "8 min cold on 2 cores" cargo bench --quiet --bench nodes --bench groups --bench probes --no-run
 	@$(stage) "ten thousand targets" "1 min" cargo bench --quiet --bench probes
+	@$(stage) "a thousand groups" "8 min" cargo bench --quiet --bench groups
 	@$(stage) "a thousand Nodes" "8 min, 5 of them idle" cargo bench --quiet --bench nodes
 
 bench-large: controlplane ## the figures of a resync of five thousand VMs, as a table

@@ -27,6 +27,7 @@ use kube::api::PostParams;
 use roadstead::api::server_group::ServerGroup;
 use serde_json::{Value, json};
 use support::Cluster;
+use world::World;
 
 /// The namespace of all groups.
 const NAMESPACE: &str = "fleet";
@@ -73,6 +74,16 @@ async fn create(cluster: &Cluster, specs: impl IntoIterator<Item = Value>) {
         }
     });
     made.buffer_unordered(AT_ONCE).try_for_each(|_| async { Ok(()) }).await.unwrap();
+}
+
+/// Waits until so many lists are at Cloudflare.
+async fn published(world: &World, lists: usize) {
+    let look = async {
+        while world.records().len() < lists {
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_mins(5), look).await.expect("every group is published");
 }
 
 /// The value that so much of them do not exceed.
