@@ -79,7 +79,8 @@ fn admit(gateway: &Gateway, client: IpAddr) -> Result<tokio::sync::SemaphorePerm
 fn told(response: &Response, method: &Method, uri: &Uri, id: &str) -> Response {
     let status = response.status();
     let error = response.extensions().get::<ApiError>().cloned().unwrap_or_else(|| of_the_router(status));
-    if status.is_server_error() {
+    // A refusal that asks to come again is no fault, and must cost least when there are many of them.
+    if status.is_server_error() && status != StatusCode::SERVICE_UNAVAILABLE {
         tracing::warn!(%method, path = uri.path(), %status, request = id, code = error.code, "{}", error.message);
     } else {
         tracing::debug!(%method, path = uri.path(), %status, request = id, code = error.code, "{}", error.message);

@@ -27,7 +27,7 @@ async fn a_crash_at_any_write_of_a_nodes_or_groups_creation_or_deletion_leaves_n
 
 /// `make test-crash`.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-#[ignore = "the full matrix has some 320 cases and takes about half an hour: make test-crash"]
+#[ignore = "the full matrix has some 300 cases and takes about twenty minutes: make test-crash"]
 async fn a_crash_or_a_lost_reply_at_any_write_of_a_nodes_or_environments_life_leaves_no_trace() {
     let scenarios = [
         Scenario::CreateNode,

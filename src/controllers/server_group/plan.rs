@@ -403,5 +403,8 @@ fn withdraw(seen: &Observed, facts: &Facts) -> Option<GroupStep> {
 }
 
 #[cfg(test)]
+#[path = "plan_names_tests.rs"]
+mod names_tests;
+#[cfg(test)]
 #[path = "plan_tests.rs"]
 pub(super) mod tests;

@@ -48,12 +48,16 @@ impl Reach {
     pub async fn listen(&self, end: impl Future<Output = ()>) {
         let mut end = std::pin::pin!(end);
         loop {
-            let servers = self.servers();
-            self.outside(&servers).await;
-            let pause = if self.knows_any(&servers) { LISTENING.1 } else { LISTENING.0 };
+            let round = async {
+                let servers = self.servers();
+                self.outside(&servers).await;
+                let pause = if self.knows_any(&servers) { LISTENING.1 } else { LISTENING.0 };
+                tokio::time::sleep(pause).await;
+            };
+            // Nobody who has to stop waits for servers that do not answer.
             tokio::select! {
                 () = &mut end => return,
-                () = tokio::time::sleep(pause) => {}
+                () = round => {}
             }
         }
     }
