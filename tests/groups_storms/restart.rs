@@ -1,4 +1,4 @@
-//! A restart in the middle of thousands of servers: nobody is taken for silent or dead who is not, and nothing is written
+//! A restart in the middle of ten thousand servers: nobody is taken for silent or dead who is not, and nothing is written
 //! but what really happened meanwhile.
 
 use std::collections::BTreeMap;
@@ -19,6 +19,9 @@ use crate::world::World;
 const VICTIM: &str = "g-0";
 /// How many servers of each group report, beside the one that is probed.
 const REPORTERS: usize = 9;
+const GROUPS: usize = 1_000;
+/// For what takes minutes on two cores.
+const PATIENCE: Duration = Duration::from_mins(20);
 
 /// The group `g-<index>`: servers that report, of which the spec knows nothing, and `probed` ones.
 fn group(index: usize, probed: &[&Origin]) -> ServerGroup {
@@ -68,14 +71,16 @@ async fn all(world: &World) -> BTreeMap<String, (String, Value)> {
     groups.map(parts).collect()
 }
 
-async fn restart_in_the_middle(groups: usize, patience: Duration) {
+#[tokio::test]
+#[ignore = "ten thousand servers want the machine to themselves: make test runs this after the others"]
+async fn a_restart_in_the_middle_of_ten_thousand_servers_expires_nobody_and_writes_what_happened() {
     let began = Instant::now();
     let mut world = World::with(probing).await;
     let shop = world.cluster.namespace("shop").await;
     world.operator.kill9().await;
     let (shared, mut mortal) = (Origin::start().await, Origin::start().await);
     let api: Api<ServerGroup> = Api::namespaced(world.cluster.client(), &shop);
-    futures::stream::iter(0..groups)
+    futures::stream::iter(0..GROUPS)
         .map(async |index| {
             let probed: &[&Origin] = if index == 0 { &[&shared, &mortal] } else { &[&shared] };
             let made = api.create(&PostParams::default(), &group(index, probed)).await?;
@@ -86,16 +91,16 @@ async fn restart_in_the_middle(groups: usize, patience: Duration) {
         .try_collect::<Vec<_>>()
         .await
         .unwrap();
-    println!("{groups} groups are there after {:?}", began.elapsed());
+    println!("{GROUPS} groups are there after {:?}", began.elapsed());
 
     world.operator.restart().await;
-    eventually(patience, "every list to be published", async || {
+    eventually(PATIENCE, "every list to be published", async || {
         let complete = |content: &str| content.split(',').count() > REPORTERS;
         let count = world.records().iter().filter(|record| complete(&record.content)).count();
-        if count == groups { Ok(()) } else { Err(format!("{count} of {groups}")) }
+        if count == GROUPS { Ok(()) } else { Err(format!("{count} of {GROUPS}")) }
     })
     .await;
-    eventually(patience, "every group to say so", async || {
+    eventually(PATIENCE, "every group to say so", async || {
         let says = |(_, status): &(String, Value)| {
             let content = status["txt"]["content"].as_str().unwrap_or_default();
             let ready = status["conditions"]
@@ -106,10 +111,10 @@ async fn restart_in_the_middle(groups: usize, patience: Duration) {
             ready && content.split(',').count() > REPORTERS
         };
         let count = all(&world).await.values().filter(|group| says(group)).count();
-        if count == groups { Ok(()) } else { Err(format!("{count} of {groups}")) }
+        if count == GROUPS { Ok(()) } else { Err(format!("{count} of {GROUPS}")) }
     })
     .await;
-    println!("{} servers are published after {:?}", groups * (REPORTERS + 1) + 1, began.elapsed());
+    println!("{} servers are published after {:?}", GROUPS * (REPORTERS + 1) + 1, began.elapsed());
 
     world.operator.kill9().await;
     mortal.die().await;
@@ -121,11 +126,11 @@ async fn restart_in_the_middle(groups: usize, patience: Duration) {
     let expected: Vec<_> = record(&world, VICTIM).split(',').filter(|id| *id != dead).map(str::to_owned).collect();
     assert_eq!(expected.len(), REPORTERS + 1);
     lists(&world, VICTIM, &expected.join(",")).await;
-    println!("the dead one of {groups} groups is withdrawn {:?} after the restart", restarted.elapsed());
-    eventually(patience, "every group to be enrolled", async || {
+    println!("the dead one of {GROUPS} groups is withdrawn {:?} after the restart", restarted.elapsed());
+    eventually(PATIENCE, "every group to be enrolled", async || {
         let metrics = world.operator.metrics().await;
         let targets = metrics.lines().find(|line| line.starts_with("roadstead_probe_targets ")).unwrap_or_default();
-        if targets.ends_with(&format!(" {}", groups + 1)) { Ok(()) } else { Err(targets.to_owned()) }
+        if targets.ends_with(&format!(" {}", GROUPS + 1)) { Ok(()) } else { Err(targets.to_owned()) }
     })
     .await;
     // Whoever was enrolled before this one has been looked at before it.
@@ -153,16 +158,4 @@ async fn restart_in_the_middle(groups: usize, patience: Duration) {
             assert_eq!((version, status), (&after[name].0, &after[name].1), "{name} was written");
         }
     }
-}
-
-#[tokio::test]
-async fn a_restart_in_the_middle_of_a_thousand_servers_expires_nobody_and_writes_what_happened() {
-    restart_in_the_middle(100, Duration::from_mins(3)).await;
-}
-
-/// `make test-crash`.
-#[tokio::test]
-#[ignore = "ten thousand servers at a real API server take minutes: make test-crash"]
-async fn a_restart_in_the_middle_of_ten_thousand_servers_expires_nobody_and_writes_what_happened() {
-    restart_in_the_middle(1_000, Duration::from_mins(20)).await;
 }
