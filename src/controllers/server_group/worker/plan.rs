@@ -271,7 +271,7 @@ fn withdraw(seen: &Observed, facts: &Facts, held: &SlbStatus, now: Timestamp) ->
         let Outcome::Stopped { reason, .. } = outcome else { return Some(end(outcome)) };
         let message = format!(
             "Worker {name} cannot be taken away, because Zone {} is missing or has no spec.cloudflare.workers: bring that \
-             back, or give the Worker up with the annotation roadstead.dev/abandon=worker",
+             back, {GIVE_UP}",
             seen.group.spec.zone_ref.name
         );
         return Some(end(Outcome::Waiting(Wait { reason, message, after: WATCHED, keep_ready: false })));
@@ -279,12 +279,38 @@ fn withdraw(seen: &Observed, facts: &Facts, held: &SlbStatus, now: Timestamp) ->
     let script = Script::held(held);
     let former = worker(seen, &script, held.mode, Vec::new(), None);
     match drive(seen, &script, now, |observed| slb::plan::unplan(&former, observed)) {
-        Err(next) => Some(*next),
+        Err(next) => Some(with_way_out(seen, name, *next)),
         Ok(Settled::Refused(refusal)) => {
-            let message = format!("{refusal}; or give the Worker up with the annotation roadstead.dev/abandon=worker");
+            let message = format!("{refusal}; {GIVE_UP}");
             Some(end(Outcome::Stopped { reason: refusal.reason(), message }))
         }
         Ok(Settled::Gone | Settled::Done(_)) => None,
+    }
+}
+
+/// What a person does who cannot mend what keeps a Worker.
+const GIVE_UP: &str = "or give the Worker up with the annotation roadstead.dev/abandon=worker";
+
+/// Adds to what only a person can mend that the Worker may be given up instead.
+fn with_way_out(seen: &Observed, name: &str, next: Next) -> Next {
+    let lacks = |reason| match terms(seen).map(|terms| &terms.credential) {
+        Ok(Credential::Unusable { reason: why, .. }) => *why == reason,
+        _ => false,
+    };
+    // A message of an earlier process has it already.
+    let said = |message: &str| message.contains(GIVE_UP);
+    let add = |message: String| format!("Worker {name} cannot be taken away: {message}; {GIVE_UP}");
+    match next {
+        Next::End(End { origins, outcome: Outcome::Waiting(wait) })
+            if (lacks(wait.reason) || REFUSALS.contains(&wait.reason)) && !said(&wait.message) =>
+        {
+            let wait = Wait { message: add(wait.message), ..wait };
+            Next::End(End { origins, outcome: Outcome::Waiting(wait) })
+        }
+        Next::End(End { origins, outcome: Outcome::Stopped { reason, message } }) if !said(&message) => {
+            Next::End(End { origins, outcome: Outcome::Stopped { reason, message: add(message) } })
+        }
+        next => next,
     }
 }
 
@@ -380,6 +406,9 @@ fn rest(seen: &Observed, sight: Option<&Sight>, now: Timestamp) -> Option<Outcom
         other => other,
     })
 }
+
+/// The reasons of calls that a person has to make possible.
+const REFUSALS: [&str; 2] = ["CredentialRefused", "PermissionMissing"];
 
 /// The reasons of calls that failed.
 const REASONS: [&str; 6] =

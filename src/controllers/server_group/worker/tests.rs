@@ -314,6 +314,55 @@ fn a_worker_that_cannot_be_taken_away_can_be_given_up() {
 }
 
 #[test]
+fn a_deletion_that_lacks_the_token_says_what_restores_it_and_how_the_worker_is_given_up() {
+    let way_out = "; or give the Worker up with the annotation roadstead.dev/abandon=worker";
+    let mut keyless = healthy(serde_json::json!({}));
+    keyless.pass();
+    keyless = keyless.deleted();
+    terms_of(&mut keyless).credential =
+        Credential::Unusable { reason: "SecretMissing", message: "Secret s/workers does not exist: create it".into() };
+    keyless.second = 60;
+    assert_eq!(waits(&keyless.again()), "SecretMissing");
+    let expected = format!("Worker lb cannot be taken away: Secret s/workers does not exist: create it{way_out}");
+    assert_eq!(keyless.ready(), ("False".into(), "SecretMissing".into(), expected.clone()));
+    let said = condition::get(&keyless.seen.status.conditions, WORKER_READY).unwrap();
+    assert_eq!((said.status.as_str(), &said.message), ("Unknown", &expected));
+    assert!(keyless.done.contains(&"declare ".to_owned()), "the records do not wait: {:?}", keyless.done);
+    let abandoned = &mut keyless.annotated("abandon", "worker");
+    assert_eq!(abandoned.again(), Step::Gone);
+
+    // What Cloudflare refuses is for a person, too; that it is down is not.
+    for (error, reason, is_said) in [
+        (OutsideError::Unauthorized("revoked: put a valid one there".into()), "CredentialRefused", true),
+        (OutsideError::Forbidden("the token may not".into()), "PermissionMissing", true),
+        (OutsideError::Unavailable("it is down".into()), "Unavailable", false),
+    ] {
+        let mut refused = healthy(serde_json::json!({}));
+        refused.pass();
+        refused = refused.deleted();
+        refused.cloud.fails = Some(error);
+        refused.second = 60;
+        assert_eq!(waits(&refused.again()), reason);
+        let message = refused.ready().2;
+        assert_eq!(message.ends_with(way_out), is_said, "{message}");
+        // Another process goes by what the status says.
+        refused.seen.worker = None;
+        refused.second = 61;
+        assert_eq!(waits(&refused.again()), reason);
+        assert_eq!((refused.ready().2, of_worker(&refused)), (message, vec![""; 0]));
+        refused.cloud.fails = None;
+        refused.second = 10_000;
+        assert_eq!(refused.again(), Step::Gone);
+    }
+    // Nothing is to be given up as long as the group stays.
+    let mut stays = healthy(serde_json::json!({}));
+    terms_of(&mut stays).credential =
+        Credential::Unusable { reason: "SecretMissing", message: "Secret s/workers does not exist".into() };
+    stays.pass();
+    assert_eq!(stays.ready().2, "Secret s/workers does not exist");
+}
+
+#[test]
 fn another_name_and_no_worker_at_all_take_the_old_one_away_first() {
     let mut world = world(&[(ADDRESS, MemberHealth::Healthy)], serde_json::json!({}));
     world.pass();
