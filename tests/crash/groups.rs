@@ -10,6 +10,7 @@ use kube::api::DynamicObject;
 use serde_json::{Value, json};
 use support::{condition, unique};
 
+use crate::workers;
 use crate::world::{CLAIM, CONVERGED, DOMAIN, NAMESPACE, World, within};
 
 pub const GROUP: &str = "roadstead.dev/v1alpha1/ServerGroup";
@@ -85,7 +86,7 @@ fn members(servers: &[SocketAddr]) -> Value {
 
 /// A group whose slug is its name.
 fn manifest(name: &str, servers: &[SocketAddr]) -> String {
-    json!({
+    let mut group = json!({
         "apiVersion": "roadstead.dev/v1alpha1", "kind": "ServerGroup",
         "metadata": {"name": name, "namespace": NAMESPACE},
         "spec": {
@@ -93,24 +94,36 @@ fn manifest(name: &str, servers: &[SocketAddr]) -> String {
             "probe": {"type": "TCP", "interval": "1s", "timeout": "1s", "fall": 2, "rise": 1},
             "dns": {"a": {"hostname": format!("a-{name}")}, "ttl": 60},
         },
-    })
-    .to_string()
+    });
+    if workers::has_one(name) {
+        group["spec"]["slb"] = workers::wanted(name);
+    }
+    group.to_string()
 }
 
 /// Groups that earlier cases left.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Groups {
+    /// What their names begin with.
+    prefix: &'static str,
     /// As they were made.
     fresh: Vec<String>,
     /// Changed since: good for deletion alone.
     worn: Vec<String>,
 }
 
+impl Groups {
+    /// None yet; `prefix` says whether they have Workers.
+    pub fn new(prefix: &'static str) -> Self {
+        Self { prefix, fresh: Vec::new(), worn: Vec::new() }
+    }
+}
+
 impl Change {
     /// The name of the group of a new case, which is Ready already unless it is to be made.
     pub async fn prepare(self, world: &World, pool: &mut Groups) -> Result<String, String> {
         let left = match self {
-            Self::Create => return Ok(unique("g")),
+            Self::Create => return Ok(unique(pool.prefix)),
             Self::Delete => pool.worn.pop().or_else(|| pool.fresh.pop()),
             Self::AddMember | Self::MoveAddresses => pool.fresh.pop(),
             Self::LoseMember => None,
@@ -123,7 +136,7 @@ impl Change {
         if let Some(name) = left {
             return Ok(name);
         }
-        let name = unique("g");
+        let name = unique(pool.prefix);
         if self == Self::LoseMember {
             mortal().insert(name.clone(), Origin::at([127, 0, 0, 4]));
         }
@@ -208,7 +221,8 @@ impl Change {
             "healthy": format!("{}/{listed}", alive.len()),
         });
         let told = json!({"txt": status["txt"], "a": status["a"], "healthy": status["healthy"]});
-        (told != expected).then(|| format!("the status says {told} instead of {expected}"))
+        let wrong = (told != expected).then(|| format!("the status says {told} instead of {expected}"));
+        wrong.or_else(|| workers::told(name, status, &alive))
     }
 
     /// Everything that must hold once the change is done, but for what must hold of every object.
@@ -237,12 +251,14 @@ impl Change {
                 None => Some("the group is gone".to_owned()),
             });
         }
-        for (claim, held) in [
+        let mut claims = vec![
             (format!("rs--slug.{name}"), exists),
             (format!("rs--u-wrap.{name}.{DOMAIN}"), exists),
             (here, exists),
             (elsewhere, false),
-        ] {
+        ];
+        claims.extend(workers::claims(world, name, &self.alive(name)).into_iter().map(|claim| (claim, exists)));
+        for (claim, held) in claims {
             let found = world.cluster.get(CLAIM, None, &claim).await;
             let holder = found.as_ref().map(|claim| &claim.data["spec"]["holders"]["dns"]).filter(|dns| !dns.is_null());
             let right = match holder {
@@ -253,6 +269,7 @@ impl Change {
                 complaints.push(format!("claim {claim}: {:?}", found.map(|claim| claim.data)));
             }
         }
+        complaints.extend(workers::complaints(world, name, exists.then_some(&alive)));
         complaints
     }
 }

@@ -8,6 +8,7 @@ use serde_json::{Value, json};
 use support::{condition, unique};
 
 use crate::groups::{Change, GROUP, Groups};
+use crate::workers;
 use crate::world::{CLAIM, DOMAIN, ENVIRONMENT, NAMESPACE, NODE, RESYNC, World, environment, node, within};
 
 /// One change of one object.
@@ -19,14 +20,24 @@ pub enum Scenario {
     CreateEnvironment,
     ExpireEnvironment,
     Group(Change),
+    /// Of a group with a Worker.
+    Worker(Change),
 }
 
 /// Objects that an earlier case left Ready, for cases that begin with one.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Pool {
     nodes: Vec<String>,
     environments: Vec<String>,
     groups: Groups,
+    workers: Groups,
+}
+
+impl Default for Pool {
+    fn default() -> Self {
+        let (groups, workers) = (Groups::new("g"), Groups::new(workers::PREFIX));
+        Self { nodes: Vec::new(), environments: Vec::new(), groups, workers }
+    }
 }
 
 impl Scenario {
@@ -34,7 +45,7 @@ impl Scenario {
         match self {
             Self::CreateNode | Self::DeleteNode | Self::ReplaceNode => NODE,
             Self::CreateEnvironment | Self::ExpireEnvironment => ENVIRONMENT,
-            Self::Group(_) => GROUP,
+            Self::Group(_) | Self::Worker(_) => GROUP,
         }
     }
 
@@ -46,6 +57,7 @@ impl Scenario {
             Self::DeleteNode | Self::ReplaceNode => (NODE, pool.nodes.pop()),
             Self::ExpireEnvironment => (ENVIRONMENT, pool.environments.pop()),
             Self::Group(change) => return change.prepare(world, &mut pool.groups).await,
+            Self::Worker(change) => return change.prepare(world, &mut pool.workers).await,
         };
         if let Some(name) = ready {
             return Ok(name);
@@ -62,6 +74,7 @@ impl Scenario {
             Self::CreateNode | Self::ReplaceNode => pool.nodes.push(name.to_owned()),
             Self::CreateEnvironment => pool.environments.push(name.to_owned()),
             Self::Group(change) => change.keep(name, &mut pool.groups),
+            Self::Worker(change) => change.keep(name, &mut pool.workers),
             Self::DeleteNode | Self::ExpireEnvironment => {}
         }
     }
@@ -81,13 +94,13 @@ impl Scenario {
                 let past = json!({"spec": {"expiresAt": "2020-01-01T00:00:00Z"}});
                 cluster.patch(ENVIRONMENT, at, name, &past).await;
             }
-            Self::Group(change) => change.trigger(world, name).await,
+            Self::Group(change) | Self::Worker(change) => change.trigger(world, name).await,
         }
     }
 
     /// Whether the object says that the change is done; otherwise what it says instead.
     pub async fn look(self, world: &World, name: &str) -> Result<(), String> {
-        if let Self::Group(change) = self {
+        if let Self::Group(change) | Self::Worker(change) = self {
             return change.look(world, name).await;
         }
         let object = world.cluster.get(self.kind(), Some(NAMESPACE), name).await;
@@ -98,7 +111,7 @@ impl Scenario {
         let ready = condition(&object, "Ready").is_some_and(|ready| ready["status"] == "True");
         let current = status["observedGeneration"].as_i64() == object.metadata.generation;
         let done = match self {
-            Self::DeleteNode | Self::Group(_) => false,
+            Self::DeleteNode | Self::Group(_) | Self::Worker(_) => false,
             Self::CreateNode | Self::CreateEnvironment => ready && current,
             Self::ReplaceNode => {
                 let annotations = object.metadata.annotations.clone().unwrap_or_default();
@@ -120,7 +133,7 @@ impl Scenario {
 
     /// Everything that must hold once the change is done, as complaints about what does not.
     pub async fn oracles(self, world: &World, name: &str) -> Vec<String> {
-        if let Self::Group(change) = self {
+        if let Self::Group(change) | Self::Worker(change) = self {
             let complaints = change.complaints(world, name).await;
             return self.at_rest(world, complaints, change.repaired(name)).await;
         }

@@ -19,6 +19,11 @@ pub enum Site {
     Api,
 }
 
+impl Site {
+    /// Both.
+    pub const ALL: [Self; 2] = [Self::Cloud, Self::Api];
+}
+
 /// What becomes of a write, and of the operator that sent it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Fate {
@@ -78,10 +83,10 @@ pub struct Trace {
 }
 
 impl Trace {
-    /// One case for each write and fate.
-    pub fn cases(&self, scenario: Scenario, fates: &[Fate]) -> Vec<Case> {
-        let sites = [(Site::Cloud, self.cloud.len()), (Site::Api, self.api.len())];
-        let writes = sites.into_iter().flat_map(|(site, count)| (1..=count).map(move |write| (site, write)));
+    /// One case for each write to these sites and each fate.
+    pub fn cases(&self, scenario: Scenario, sites: &[Site], fates: &[Fate]) -> Vec<Case> {
+        let count = |site| if site == Site::Cloud { self.cloud.len() } else { self.api.len() };
+        let writes = sites.iter().flat_map(|&site| (1..=count(site)).map(move |write| (site, write)));
         writes.flat_map(|(site, write)| fates.iter().map(move |&fate| Case { scenario, site, write, fate })).collect()
     }
 }
@@ -252,18 +257,21 @@ async fn release(world: &World, waiting: Waiting, fate: Fate) -> LocalBoxFuture<
     }
 }
 
-/// Runs all cases of these scenarios, each with these fates, on so many worlds at once.
+/// A scenario, and which of its writes meet which fates.
+pub type Plan<'a> = (Scenario, &'a [Site], &'a [Fate]);
+
+/// Runs all cases of these scenarios, on so many worlds at once.
 ///
 /// # Panics
 /// With every complaint, if there is one; or if too many writes were never reached, which would prove nothing.
-pub async fn sweep(scenarios: &[(Scenario, &[Fate])], weather: &Weather, workers: usize) {
+pub async fn sweep(scenarios: &[Plan<'_>], weather: &Weather, workers: usize) {
     let started = Instant::now();
     let mut worlds = futures::future::join_all((0..workers).map(|_| World::start(weather))).await;
     let mut pool = Pool::default();
     let mut lists = Vec::new();
-    for &(scenario, fates) in scenarios {
+    for &(scenario, sites, fates) in scenarios {
         let trace = trace(&worlds[0], scenario, &mut pool).await.unwrap();
-        let cases = trace.cases(scenario, fates);
+        let cases = trace.cases(scenario, sites, fates);
         println!(
             "{scenario:?}: {} writes to the clouds, {} to the API server, {} cases\n  {}\n  {}",
             trace.cloud.len(),

@@ -4,7 +4,7 @@
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use cloudsim::cloudflare::{Draft, Limits, RecordInfo};
+use cloudsim::cloudflare::{Draft, Limits, RecordInfo, ScriptInfo};
 use cloudsim::digitalocean::{DropletInfo, NewDroplet, Settings};
 use cloudsim::{Options, Sim, cloudflare, digitalocean};
 use kube::api::DynamicObject;
@@ -14,6 +14,8 @@ use tokio::task::JoinHandle;
 
 /// The zone of every world.
 pub const DOMAIN: &str = "example.com";
+/// The account of every world at Cloudflare.
+pub const ACCOUNT: &str = "main";
 /// The namespace of every object under test.
 pub const NAMESPACE: &str = "shop";
 /// How often the operator compares everything with the outside.
@@ -42,6 +44,12 @@ impl Default for Weather {
     }
 }
 
+/// Workers of others by name, and the routes that lead to them.
+struct Edge {
+    scripts: Vec<(String, Option<ScriptInfo>)>,
+    routes: Vec<(String, Option<String>)>,
+}
+
 /// See the module.
 pub struct World {
     /// First, so that it goes first: its log lies in the control plane's directory.
@@ -51,6 +59,7 @@ pub struct World {
     pub sim: Arc<Sim>,
     pub proxy: ApiProxy,
     others: (Vec<RecordInfo>, Vec<DropletInfo>),
+    edge: Edge,
     dangling: Dangling,
 }
 
@@ -60,15 +69,17 @@ impl World {
         let control_plane = ControlPlane::start().await;
         let sim = Arc::new(Sim::start(Options::default()).await.unwrap());
         let others = furnish(&sim, weather);
+        let edge = furnish_edge(&sim);
         let cluster = control_plane.cluster().await;
         cluster.apply_directory(&repository().join("crds")).await;
         cluster.credential("cloudflare", "cloudflare", "cf-token").await;
         cluster.credential("digitalocean", "digitalocean", "do-token").await;
+        cluster.credential("workers", "cloudflare", "workers-token").await;
         cluster.apply(&manifests()).await;
         let proxy = ApiProxy::start(&control_plane).await;
         let operator = operator(&control_plane, &sim, &proxy, weather).await;
         let dangling = Dangling::watch(sim.clone());
-        let world = Self { operator, control_plane, cluster, sim, proxy, others, dangling };
+        let world = Self { operator, control_plane, cluster, sim, proxy, others, edge, dangling };
         world.ready(NODE, "keeper").await.unwrap();
         world
     }
@@ -112,9 +123,13 @@ impl World {
         let missing = self.others.0.iter().find(|record| !records.contains(record));
         let droplets = self.sim.digitalocean.droplets();
         let changed = self.others.1.iter().find(|droplet| !droplets.contains(droplet));
-        match (missing, changed) {
-            (None, None) => None,
-            (record, droplet) => Some(format!("something foreign was touched: {record:?} {droplet:?}")),
+        let Edge { scripts, routes } = &self.edge;
+        let edited = scripts.iter().find(|(name, script)| self.sim.cloudflare.script(ACCOUNT, name) != *script);
+        let now = self.sim.cloudflare.worker_routes(DOMAIN);
+        let moved = routes.iter().find(|route| !now.contains(route));
+        match (missing, changed, edited, moved) {
+            (None, None, None, None) => None,
+            touched => Some(format!("something foreign was touched: {touched:?}")),
         }
     }
 
@@ -220,6 +235,23 @@ fn furnish(sim: &Sim, weather: &Weather) -> (Vec<RecordInfo>, Vec<DropletInfo>) 
     (sim.cloudflare.records(DOMAIN), sim.digitalocean.droplets())
 }
 
+/// Workers of nobody we know and of another cluster, each with a route.
+fn furnish_edge(sim: &Sim) -> Edge {
+    let permissions = ["workers:write", "workers_routes:write"];
+    let token = json!({"value": "workers-token", "account": ACCOUNT, "permissions": permissions});
+    sim.cloudflare.put_token(serde_json::from_value(token).unwrap());
+    let another = "roadstead/1 c=other o=aaaaaaaaaaaaaaaaaaaaaaaaaa k=0123456789abcdef";
+    let names = [("somebodys-lb", "SOMETHING"), ("other-lb", "ROADSTEAD_OWNER")].map(|(name, binding)| {
+        let bindings = vec![json!({"type": "plain_text", "name": binding, "text": another})];
+        let script = ScriptInfo { text: "export default {}".to_owned(), bindings, versions: 1 };
+        sim.cloudflare.put_script(ACCOUNT, name, &script).unwrap();
+        sim.cloudflare.add_worker_route(DOMAIN, &format!("{name}.{DOMAIN}/*"), name).unwrap();
+        name.to_owned()
+    });
+    let scripts = names.into_iter().map(|name| (name.clone(), sim.cloudflare.script(ACCOUNT, &name))).collect();
+    Edge { scripts, routes: sim.cloudflare.worker_routes(DOMAIN) }
+}
+
 fn spec_of<T: serde::de::DeserializeOwned>(value: Value) -> T {
     serde_json::from_value(value).unwrap()
 }
@@ -242,7 +274,11 @@ fn manifests() -> String {
             "Zone",
             "zone",
             json!({
-                "domain": DOMAIN, "cloudflare": {"tokenSecretRef": {"name": "cloudflare"}}, "allowedNamespaces": all,
+                "domain": DOMAIN, "allowedNamespaces": all,
+                "cloudflare": {
+                    "tokenSecretRef": {"name": "cloudflare"},
+                    "workers": {"tokenSecretRef": {"name": "workers"}, "allowedNamespaces": all},
+                },
             }),
         ),
         object(

@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use super::script::Workers;
 use crate::cloudflare::records::no_zone;
 use crate::cloudflare::rules::Refusal;
-use crate::cloudflare::state::{World, Zone};
+use crate::cloudflare::state::{State, World, Zone};
 
 /// A pattern of a zone, and the script that serves it; none exempts the pattern.
 #[derive(Debug, Clone)]
@@ -227,5 +227,28 @@ mod tests {
         let closeness = |pattern| route(pattern).fits("a.example.com", "/x/y");
         assert!(closeness("a.example.com/*") > closeness("*.example.com/x/*"));
         assert!(closeness("a.example.com/x/*") > closeness("a.example.com/*"));
+    }
+}
+
+impl State {
+    /// The routes of the zones of this name: the pattern, and the script it leads to.
+    #[must_use]
+    pub fn worker_routes(&self, domain: &str) -> Vec<(String, Option<String>)> {
+        let (world, _) = self.world();
+        let zones = world.zones.values().filter(|zone| zone.spec.name == domain);
+        let routes = zones.filter_map(|zone| world.workers.routes.get(&zone.id)).flatten();
+        routes.map(|route| (route.pattern.clone(), route.script.clone())).collect()
+    }
+
+    /// Makes a route by hand.
+    ///
+    /// # Errors
+    /// What the API itself would refuse, in its words.
+    pub fn add_worker_route(&self, domain: &str, pattern: &str, script: &str) -> Result<(), String> {
+        let (mut world, _) = self.world();
+        let zone = world.zones.values().find(|zone| zone.spec.name == domain).map(|zone| zone.id.clone());
+        let draft = RouteDraft { pattern: pattern.to_owned(), script: Some(script.to_owned()) };
+        let made = put_route(&mut world, &zone.unwrap_or_default(), None, draft);
+        made.map(drop).map_err(|refusal| refusal.message)
     }
 }

@@ -358,6 +358,15 @@ impl State {
         Some(ScriptInfo { text, bindings: newest.bindings.clone(), versions: script.versions.len() })
     }
 
+    /// The names of the scripts of the account of this name.
+    #[must_use]
+    pub fn scripts(&self, account: &str) -> Vec<String> {
+        let (world, _) = self.world();
+        let account = world.accounts.get(account);
+        let owned = world.workers.scripts.keys().filter(|(owner, _)| Some(owner) == account);
+        owned.map(|(_, name)| name.clone()).collect()
+    }
+
     /// Uploads a script by hand, as a person with the dashboard does: bindings that are not given are gone.
     ///
     /// # Errors
