@@ -78,7 +78,7 @@ fn cloudflare(world: &World, ids: &mut BTreeMap<String, String>) {
     found("pending.example.net", &["pending"]);
     found("ambiguous.example.net", &["active", "active"]);
 
-    for domain in ["port.example.net", "full.example.net"] {
+    for domain in ["port.example.net", "full.example.net", "edge.example.net"] {
         add_zone(world, domain);
     }
     sim.set_quota("full.example.net", Some(1));
@@ -202,6 +202,17 @@ async fn sound(world: &World) {
     for manifest in [
         zone("full", "full.example.net", "cloudflare", "All"),
         zone("refusing", "refusing.example.net", "cloudflare", "All"),
+        json!({
+            "apiVersion": "roadstead.dev/v1alpha1", "kind": "Zone", "metadata": {"name": "edge"},
+            "spec": {
+                "domain": "edge.example.net", "allowedNamespaces": {"from": "All"},
+                "cloudflare": {
+                    "tokenSecretRef": {"name": "cloudflare"},
+                    "workers": {"tokenSecretRef": {"name": "absent"}, "allowedNamespaces": {"from": "All"}},
+                },
+            },
+        })
+        .to_string(),
         vms("full-account", "full-vms", region.clone(), &json!({})),
         vms("odd-size", "digitalocean", ("size", json!("s-gigantic")), &json!({})),
         vms("odd-vpc", "digitalocean", ("vpcUUID", json!("5a4981aa-9653-4bd1-bef5-d6bff52042e4")), &json!({})),

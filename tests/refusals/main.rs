@@ -16,7 +16,7 @@ use std::time::Duration;
 use kube::api::DynamicObject;
 use support::{OperatorOptions, condition, eventually};
 
-use rows::{KINDS, Kind, Row, rows};
+use rows::{GROUPS, KINDS, Kind, Row, rows};
 use world::{DEADLINE, NODE, World};
 
 /// A name that was given back stays reserved longer than the test takes.
@@ -43,6 +43,9 @@ async fn every_refusal_shows_its_reason_in_kubectl_get_and_its_remedy_in_the_mes
     world.ready("shop", "resized").await;
     let larger = serde_json::json!({"spec": {"size": "s-2vcpu-2gb"}});
     world.cluster.patch(NODE, Some("shop"), "resized", &larger).await;
+    // A deletion that cannot go on: what it waits for has to be missed first.
+    world.cluster.wait_condition(GROUPS.full, Some("shop"), "keyless-worker", "WorkerReady", "Unknown", DEADLINE).await;
+    world.cluster.delete_object(GROUPS.full, Some("shop"), "keyless-worker").await;
 
     let mut pending: Vec<&Row> = rows.iter().collect();
     eventually(DEADLINE * 2, "every row to show what it says", async || {

@@ -16,7 +16,9 @@ const PROVIDERS: Kind = Kind { short: "rprovider", full: PROVIDER, namespaced: f
 pub const NODES: Kind = Kind { short: "rnode", full: NODE, namespaced: true };
 pub const ENVIRONMENTS: Kind = Kind { short: "renv", full: "roadstead.dev/v1alpha1/Environment", namespaced: true };
 
-pub const KINDS: [Kind; 4] = [ZONES, PROVIDERS, NODES, ENVIRONMENTS];
+pub const GROUPS: Kind = Kind { short: "rgroup", full: "roadstead.dev/v1alpha1/ServerGroup", namespaced: true };
+
+pub const KINDS: [Kind; 5] = [ZONES, PROVIDERS, NODES, ENVIRONMENTS, GROUPS];
 
 /// One object that cannot be what it should.
 #[derive(Debug)]
@@ -53,7 +55,7 @@ impl Row {
 }
 
 pub fn rows() -> Vec<Row> {
-    [zones(), providers(), nodes::references(), nodes::names(), nodes::machines(), nodes::environments()]
+    [zones(), providers(), nodes::references(), nodes::names(), nodes::machines(), nodes::environments(), groups()]
         .into_iter()
         .flatten()
         .collect()
@@ -235,4 +237,17 @@ fn providers() -> Vec<Row> {
             "spec.static.allowedCIDRs[1] `203.0.114.7/24` is not a network: write an address and a prefix length with no bits set after it, such as 203.0.113.0/24",
         ),
     ]
+}
+
+/// Of groups the names and Workers are refused in tests of their own; here is one whose deletion waits for a person.
+fn groups() -> Vec<Row> {
+    vec![Row {
+        kind: GROUPS,
+        name: "keyless-worker",
+        spec: "zoneRef: {name: edge}, slug: keyless-worker, slb: {workerName: shop-lb}".to_owned(),
+        columns: "keyless-worker RoundRobin 0/0".to_owned(),
+        reason: "SecretMissing",
+        rest: "",
+        message: "Worker shop-lb cannot be taken away: Secret roadstead-system/absent does not exist: create it with the label roadstead.dev/credential=cloudflare and the key `token`; or give the Worker up with the annotation roadstead.dev/abandon=worker".to_owned(),
+    }]
 }
