@@ -290,6 +290,7 @@ async fn lead(start: Start, shutdown: watch::Receiver<bool>) -> anyhow::Result<(
         nodes: caches.nodes.clone(),
         environments: caches.environments.clone(),
         groups: caches.groups.clone(),
+        desk: workers.clone(),
         claims: claims.clone(),
         events: events.clone(),
         metrics: metrics.clone(),

@@ -215,7 +215,7 @@ impl Metrics {
         self.dns_queue.inc_by(by);
     }
 
-    /// How many orphans of `kind` (`record`, `vm`) the last sweep saw.
+    /// How many orphans of `kind` (`record`, `vm`, `worker`) the last sweep saw.
     pub fn orphans(&self, kind: &'static str, count: usize) {
         self.orphans.get_or_create(&KindLabels { kind }).set(i64::try_from(count).unwrap_or(i64::MAX));
     }

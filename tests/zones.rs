@@ -11,13 +11,15 @@ mod world;
 
 use std::time::Duration;
 
-use cloudsim::cloudflare::{TokenSpec, ZoneSpec};
+use cloudsim::cloudflare::{ScriptInfo, TokenSpec, ZoneSpec};
+use roadstead::api::names::{ClusterId, Mark};
 use serde_json::{Value, json};
 use support::{OperatorOptions, condition, eventually};
 use world::{CLAIM, DEADLINE, NODE, PROVIDER, World, ZONE, field};
 
 const SECRET: &str = "v1/Secret";
 const SYSTEM: &str = "roadstead-system";
+const GROUP: &str = "roadstead.dev/v1alpha1/ServerGroup";
 
 /// A world that looks at its Secrets every two seconds.
 async fn lively() -> World {
@@ -317,4 +319,85 @@ async fn a_record_without_an_owner_is_reported_once_and_never_deleted() {
     .await;
     assert_eq!(told(&world, ZONE, "example-com", "OrphansFound").await, 1);
     assert_eq!(world.writes_since(before), Vec::<String>::new());
+}
+
+#[tokio::test]
+async fn a_worker_without_an_owner_is_reported_once_and_never_deleted() {
+    const FORMER: &str = "6f1f8a1e-5a55-4e7e-9b0a-0c5d1f3a2b4c";
+    let world = World::with(|options| OperatorOptions {
+        resync: Duration::from_secs(2),
+        orphan_interval: Duration::from_secs(2),
+        ..options
+    })
+    .await;
+    let cloudflare = &world.sim.cloudflare;
+    let (account, shop) = (cloudflare.add_account("main"), world.cluster.namespace("shop").await);
+    let group = format!(
+        "{{apiVersion: roadstead.dev/v1alpha1, kind: ServerGroup, metadata: {{name: web, namespace: {shop}}}, spec: \
+         {{zoneRef: {{name: example-com}}}}}}"
+    );
+    world.cluster.apply(&group).await;
+    world.cluster.wait_condition(GROUP, Some(&shop), "web", "Ready", "True", DEADLINE).await;
+    let mark = |cluster: &str, name: &str| {
+        let cluster = ClusterId::parse(cluster).unwrap();
+        Mark::new(cluster, "ServerGroup", &shop, name, FORMER).unwrap().comment()
+    };
+    let put = |script: &str, bindings: &[(&str, String)]| {
+        let text = |(name, text): &(&str, String)| json!({"type": "plain_text", "name": name, "text": text});
+        let bindings = bindings.iter().map(text).collect();
+        let info = ScriptInfo { text: "export default {}".to_owned(), bindings, versions: 1 };
+        world.sim.cloudflare.put_script("main", script, &info).unwrap();
+    };
+    put("lost-lb", &[("ROADSTEAD_OWNER", mark("test1", "lost"))]);
+    // Another cluster's, an earlier group's whose namesake lives and may adopt it, and two that bear no mark.
+    put("other-lb", &[("ROADSTEAD_OWNER", mark("other", "lost"))]);
+    put("web-lb", &[("ROADSTEAD_OWNER", mark("test1", "web"))]);
+    put("allowing", &[("ROADSTEAD_ALLOW", mark("test1", "lost"))]);
+    put("somebodys", &[]);
+    cloudflare.put_token(token(json!({"value": "workers-token", "permissions": ["workers:read"]})));
+    world.cluster.credential("workers", "cloudflare", "workers-token").await;
+    let before = world.sim.gate.journal.last();
+    let workers = json!({"tokenSecretRef": {"name": "workers"}, "allowedNamespaces": {"from": "None"}});
+    let change = json!({"spec": {"cloudflare": {"workers": workers}}});
+    world.cluster.patch(ZONE, None, "example-com", &change).await;
+    let reported = async || {
+        let zone = world.cluster.get(ZONE, None, "example-com").await.unwrap();
+        field(&zone, "/status/orphanWorkers").clone()
+    };
+    let expected = json!([format!("Worker lost-lb of account {account}: no object has its owner")]);
+    eventually(DEADLINE, "the orphan in status", async || {
+        let found = reported().await;
+        if found == expected { Ok(()) } else { Err(found) }
+    })
+    .await;
+    eventually(DEADLINE, "the event", async || told(&world, ZONE, "example-com", "OrphansFound").await == 1).await;
+    let metrics = world.operator.metrics().await;
+    assert!(metrics.contains("roadstead_orphans{kind=\"worker\"} 1"), "{metrics}");
+
+    // From now on a sweep is one listing, and of one that fails nothing follows.
+    let calls = |since: u64, end: &str| {
+        let entries = world.sim.gate.journal.since(since);
+        entries.into_iter().filter(|entry| entry.path.contains("/workers/scripts") && entry.path.ends_with(end)).count()
+    };
+    let swept = async |times: usize| {
+        let since = world.sim.gate.journal.last();
+        eventually(DEADLINE, "sweeps", async || calls(since, "/workers/scripts") >= times).await;
+    };
+    let since = world.sim.gate.journal.last();
+    swept(2).await;
+    assert_eq!(calls(since, "/settings"), 0, "what has not changed is not read again");
+    world.sim.gate.faults.add(
+        serde_json::from_value(json!({
+            "cloud": "cloudflare", "path": "/accounts/*/workers/scripts", "action": {"status": {"status": 500}},
+        }))
+        .unwrap(),
+    );
+    assert!(world.sim.cloudflare.remove_script("main", "lost-lb"));
+    swept(3).await;
+    assert_eq!(reported().await, expected);
+    world.sim.gate.faults.clear();
+    eventually(DEADLINE, "the report is empty again", async || reported().await.is_null()).await;
+    assert_eq!(told(&world, ZONE, "example-com", "OrphansFound").await, 1);
+    assert_eq!(world.writes_since(before), Vec::<String>::new());
+    assert_eq!(world.sim.cloudflare.scripts("main"), ["allowing", "other-lb", "somebodys", "web-lb"]);
 }

@@ -142,6 +142,10 @@ pub struct ZoneStatus {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 50), inner(length(max = 512)))]
     pub orphans: Vec<String>,
+    /// Workers of the account with this cluster's mark and no live owner.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 50), inner(length(max = 512)))]
+    pub orphan_workers: Vec<String>,
     /// The credential in use.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub credential: Option<CredentialStatus>,

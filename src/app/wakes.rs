@@ -125,7 +125,7 @@ impl Wakes {
     pub fn of_reports(&self) -> Box<dyn Fn(Kind, Key) + Send + Sync> {
         let wakes = self.clone();
         Box::new(move |kind, key| match kind {
-            Kind::Record => put(&wakes.zones, [key]),
+            Kind::Record | Kind::Worker => put(&wakes.zones, [key]),
             Kind::Vm => put(&wakes.providers, [key]),
         })
     }

@@ -268,9 +268,11 @@ pub fn notes(old: &Seen<'_>, new: &Seen<'_>) -> Vec<Note> {
     {
         notes.push(Note::normal("TokenInstalled", "the token of the changed Secret is in use"));
     }
-    if old.orphans != new.orphans && !new.orphans.is_empty() {
-        let message = format!("with this cluster's mark, but no live owner: {}", new.orphans.join("; "));
-        notes.push(Note::warning("OrphansFound", message));
+    for (before, now) in old.orphans.iter().zip(new.orphans) {
+        if *before != now && !now.is_empty() {
+            let message = format!("with this cluster's mark, but no live owner: {}", now.join("; "));
+            notes.push(Note::warning("OrphansFound", message));
+        }
     }
     notes
 }
@@ -282,8 +284,8 @@ pub struct Seen<'a> {
     pub conditions: &'a [Condition],
     /// `status.credential`.
     pub credential: Option<&'a CredentialStatus>,
-    /// `status.orphans`.
-    pub orphans: &'a [String],
+    /// `status.orphans`, and `status.orphanWorkers` of what has these.
+    pub orphans: [&'a [String]; 2],
 }
 
 #[cfg(test)]
@@ -389,13 +391,11 @@ mod tests {
 
     #[test]
     fn each_change_is_told_once() {
-        let seen = |status: &ZoneStatus| -> (Vec<Condition>, Vec<String>) {
-            (status.conditions.clone(), status.orphans.clone())
-        };
         let told = |old: &ZoneStatus, new: &ZoneStatus| -> Vec<(bool, String)> {
-            let ((a, b), (c, d)) = (seen(old), seen(new));
-            let old = Seen { conditions: &a, credential: None, orphans: &b };
-            let new = Seen { conditions: &c, credential: None, orphans: &d };
+            let [old, new] = [old, new].map(|status| {
+                let orphans: [&[String]; 2] = [&status.orphans, &status.orphan_workers];
+                Seen { conditions: &status.conditions, credential: None, orphans }
+            });
             notes(&old, &new).into_iter().map(|note| (note.warning, note.reason)).collect()
         };
         let mut status = ZoneStatus::default();
@@ -416,6 +416,9 @@ mod tests {
         found.orphans = vec!["A web-1.example.com".into()];
         assert_eq!(told(&good, &found), [(true, "OrphansFound".to_owned())]);
         assert_eq!(told(&found, &good), [], "orphans that went are no event");
+        let both = ZoneStatus { orphan_workers: vec!["Worker lb".into()], ..found.clone() };
+        assert_eq!(told(&found, &both), [(true, "OrphansFound".to_owned())]);
+        assert_eq!(told(&both, &found), []);
     }
 
     #[test]

@@ -1,8 +1,10 @@
-//! Orphans: records and VMs with our cluster's mark whose owner is gone, and claims nobody holds any more.
+//! Orphans: records, VMs and Workers with our cluster's mark whose owner is gone, and claims nobody holds any more.
 //!
 //! What is found outside is reported in the status of its Zone or Provider, in an event and in a metric; a person
 //! decides. By itself the sweep deletes only what [`crate::cloud::orphans`] proves to be a second, never published VM
 //! of a live owner. Claims are our own: those without a holder go, seen twice.
+
+mod workers;
 
 use std::collections::{HashMap, HashSet};
 use std::net::IpAddr;
@@ -15,6 +17,7 @@ use kube::{Resource, ResourceExt};
 use tokio::time::{Instant, MissedTickBehavior};
 
 use super::registry::Registry;
+use super::server_group::worker::Desk;
 use crate::api::claim::Holder;
 use crate::api::environment::Environment;
 use crate::api::names::{ClusterId, Mark};
@@ -26,9 +29,12 @@ use crate::cloud::Source;
 use crate::cloud::orphans::{self, Live, Orphan, Reason};
 use crate::dns::Record;
 use crate::metrics::Metrics;
+use crate::outside::OutsideError;
 use crate::runtime::cache::{Cache, Key};
 use crate::runtime::claims::Claims;
 use crate::runtime::events::{Events, Note};
+
+use workers::Marks;
 
 /// How many orphans a status names.
 const SHOWN: usize = 50;
@@ -42,6 +48,8 @@ pub enum Kind {
     Record,
     /// A VM, of a Provider.
     Vm,
+    /// A Worker, of a Zone's account.
+    Worker,
 }
 
 /// What the last sweep found, by Zone or Provider. Clones share it.
@@ -83,6 +91,8 @@ pub struct SweepDeps {
     pub environments: Cache<Environment>,
     /// All ServerGroups.
     pub groups: Cache<ServerGroup>,
+    /// Reaches the Workers of Zones.
+    pub desk: Desk,
     /// Claims.
     pub claims: Claims,
     /// Where the reconcilers read what was found.
@@ -108,13 +118,15 @@ pub struct Sweep {
     deps: SweepDeps,
     /// UIDs of holders that were not found the last time.
     suspects: HashSet<String>,
+    /// Whose each Worker is.
+    marks: Marks,
 }
 
 impl Sweep {
     /// A sweep over these. The caches must be filled, or everything would look dead.
     #[must_use]
     pub fn new(deps: SweepDeps) -> Self {
-        Self { deps, suspects: HashSet::new() }
+        Self { deps, suspects: HashSet::new(), marks: Marks::default() }
     }
 
     /// Sweeps every interval until `shutdown`.
@@ -129,11 +141,16 @@ impl Sweep {
                 () = &mut shutdown => return,
                 _ = ticks.tick() => self.once().await,
             }
+            // These are many reads, and nothing but reads.
+            tokio::select! {
+                () = &mut shutdown => return,
+                () = self.workers() => {}
+            }
         }
     }
 
-    /// One sweep.
-    pub async fn once(&mut self) {
+    /// One sweep of everything but Workers.
+    async fn once(&mut self) {
         self.records();
         self.vms().await;
         self.claims().await;
@@ -177,6 +194,40 @@ impl Sweep {
             self.report(Kind::Vm, &name, found.iter().map(describe).collect());
         }
         self.deps.metrics.orphans("vm", total);
+    }
+
+    async fn workers(&mut self) {
+        let mut total = HashSet::new();
+        for zone in self.deps.zones.all() {
+            let name = zone.name_any();
+            let secret = zone.spec.cloudflare.workers.as_ref().map(|workers| &workers.token_secret_ref.name);
+            let Some(secret) = secret else {
+                self.report(Kind::Worker, &name, Vec::new());
+                continue;
+            };
+            let Ok(Some((workers, version))) = self.deps.desk.workers(&zone).await else { continue };
+            let scripts = match self.marks.read(&workers).await {
+                Ok(scripts) => scripts,
+                // Unless all were read nothing is said; what was found before stays.
+                Err(error) => {
+                    tracing::debug!(zone = name, %error, "Workers not listed");
+                    if matches!(error, OutsideError::Unauthorized(_)) {
+                        self.deps.desk.credentials().refused(secret, &version);
+                    }
+                    continue;
+                }
+            };
+            let alive = self.alive();
+            let orphaned = |mark: &Mark| is_orphaned(mark, &self.deps.cluster, &alive);
+            let found: Vec<_> =
+                scripts.into_iter().filter(|(_, mark)| orphaned(mark)).map(|(script, _)| script).collect();
+            let account = workers.account();
+            // Several Zones may have the same account.
+            total.extend(found.iter().map(|script| (account.to_owned(), script.clone())));
+            let describe = |script| format!("Worker {script} of account {account}: no object has its owner");
+            self.report(Kind::Worker, &name, found.iter().map(describe).collect());
+        }
+        self.deps.metrics.orphans("worker", total.len());
     }
 
     /// Deletes a surplus VM that was never published; whether it is gone.
@@ -288,12 +339,16 @@ fn mark_of(cluster: &ClusterId, metadata: &ObjectMeta, kind: &str) -> Option<Mar
     Mark::new(cluster.clone(), kind, namespace, metadata.name.as_deref()?, metadata.uid.as_deref()?).ok()
 }
 
+/// Whether something with this mark is of our cluster, and no live object owns it, or would adopt it.
+fn is_orphaned(mark: &Mark, cluster: &ClusterId, alive: &Live) -> bool {
+    mark.cluster == *cluster && !alive.owners.contains_key(&mark.owner) && !alive.keys.contains(&mark.key)
+}
+
 /// The records of our cluster that no live object owns, or would adopt.
 fn orphaned_records(records: &[(Mark, Record)], cluster: &ClusterId, alive: &Live) -> Vec<String> {
     records
         .iter()
-        .filter(|(mark, _)| mark.cluster == *cluster)
-        .filter(|(mark, _)| !alive.owners.contains_key(&mark.owner) && !alive.keys.contains(&mark.key))
+        .filter(|(mark, _)| is_orphaned(mark, cluster, alive))
         .map(|(_, record)| {
             let (kind, content) = (record.value.kind(), record.value.text());
             format!("{} {kind} {content} (record {}): no object has its owner", record.name, record.id)

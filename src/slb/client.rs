@@ -7,7 +7,7 @@ use serde::de::DeserializeOwned;
 use serde_json::Value;
 
 use super::plan::{Observed, Places, Step, confirms};
-use super::wire::{self, Domain, Route, Settings};
+use super::wire::{self, Domain, Listed, Route, Settings};
 use super::{COMPATIBILITY_DATE, Place, WORKER};
 use crate::dns::Cloudflare;
 use crate::dns::cloudflare::{Body, Call};
@@ -36,6 +36,20 @@ impl Workers {
     #[must_use]
     pub fn new(client: Cloudflare, account: &str) -> Self {
         Self { client, account: account.to_owned() }
+    }
+
+    /// The account's id.
+    #[must_use]
+    pub fn account(&self) -> &str {
+        &self.account
+    }
+
+    /// Every script of the account: one call.
+    ///
+    /// # Errors
+    /// As any read.
+    pub async fn list(&self, priority: Priority) -> Result<Vec<Listed>, OutsideError> {
+        self.read(&format!("/accounts/{}/workers/scripts", self.account), READ, priority).await
     }
 
     /// The settings of a script: one call. Nothing is said of its places.

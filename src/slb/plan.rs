@@ -186,6 +186,12 @@ impl Refusal {
     }
 }
 
+/// Whose a script is; `None` if it bears no mark.
+#[must_use]
+pub fn mark(settings: &Settings) -> Option<Mark> {
+    Mark::from_comment(settings.text(OWNER)?)
+}
+
 /// The next call that brings the Worker to what is wanted.
 #[must_use]
 pub fn plan(wanted: &Worker, seen: &Observed) -> Step {

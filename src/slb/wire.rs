@@ -53,6 +53,16 @@ impl Settings {
     }
 }
 
+/// A script in the listing of an account.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+pub struct Listed {
+    /// Its name.
+    pub id: String,
+    /// When it was changed last, as Cloudflare writes it.
+    #[serde(default)]
+    pub modified_on: Option<String>,
+}
+
 /// A route of a zone.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 pub struct Route {

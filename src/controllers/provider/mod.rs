@@ -180,5 +180,5 @@ impl Reconciler for ProviderReconciler {
 }
 
 fn seen(status: &ProviderStatus) -> Seen<'_> {
-    Seen { conditions: &status.conditions, credential: status.credential.as_ref(), orphans: &status.orphans }
+    Seen { conditions: &status.conditions, credential: status.credential.as_ref(), orphans: [&status.orphans, &[]] }
 }

@@ -140,6 +140,7 @@ impl World {
         }
         self.seen.credential = turn.credential.clone();
         self.seen.orphans.clone_from(&turn.orphans);
+        self.seen.orphan_workers.clone_from(&turn.orphans);
         self.seen.users = Users::default();
         if turn.used && self.seen.zone.metadata.deletion_timestamp.is_some() {
             used(&mut self.seen);

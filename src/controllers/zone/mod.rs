@@ -208,5 +208,9 @@ impl Reconciler for ZoneReconciler {
 }
 
 fn seen(status: &ZoneStatus) -> Seen<'_> {
-    Seen { conditions: &status.conditions, credential: status.credential.as_ref(), orphans: &status.orphans }
+    Seen {
+        conditions: &status.conditions,
+        credential: status.credential.as_ref(),
+        orphans: [&status.orphans, &status.orphan_workers],
+    }
 }

@@ -63,6 +63,7 @@ impl ZoneReconciler {
             stale,
             users,
             orphans: deps.orphans.get(Kind::Record, &name),
+            orphan_workers: deps.orphans.get(Kind::Worker, &name),
             recheck: deps.credentials.max_age(),
             resync: deps.resync,
         })

@@ -39,6 +39,8 @@ pub struct Observed {
     pub users: Users,
     /// What the last sweep found; `None` before the first.
     pub orphans: Option<Vec<String>>,
+    /// What the last sweep found of Workers; `None` before the first.
+    pub orphan_workers: Option<Vec<String>>,
     /// How often the Secret is looked at.
     pub recheck: Duration,
     /// How often Cloudflare is asked.

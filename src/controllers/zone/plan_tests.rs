@@ -73,6 +73,7 @@ pub(in crate::controllers::zone) fn settled() -> Observed {
         stale: false,
         users: Users::default(),
         orphans: None,
+        orphan_workers: None,
         recheck: RECHECK,
         resync: RESYNC,
     }

@@ -28,6 +28,9 @@ pub fn status(seen: &Observed, outcome: &Outcome, now: Timestamp) -> ZoneStatus 
     if let Some(orphans) = &seen.orphans {
         status.orphans.clone_from(orphans);
     }
+    if let Some(orphans) = &seen.orphan_workers {
+        status.orphan_workers.clone_from(orphans);
+    }
     let obstacle = plan::obstacle(seen);
     let asked = plan::proven(seen).is_some();
     let in_place = format!("names may be published in {}", seen.zone.spec.domain);

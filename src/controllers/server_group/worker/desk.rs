@@ -11,7 +11,8 @@ use tokio_util::task::TaskTracker;
 
 use super::{Answer, Call, Failure, Script, Sight};
 use crate::api::server_group::ServerGroup;
-use crate::controllers::credential::{Credential, Credentials};
+use crate::api::zone::Zone;
+use crate::controllers::credential::{Credential, Credentials, Purpose, SecretText};
 use crate::controllers::server_group::observe::Observed;
 use crate::dns::{Cloudflare, Token};
 use crate::metrics::Metrics;
@@ -66,6 +67,24 @@ impl Desk {
         &self.shared.parts.credentials
     }
 
+    /// The Workers of a Zone's account, and the version of the Secret with the token for them; `None` while the Zone
+    /// names no token, or has no account yet, or the token cannot be used.
+    ///
+    /// # Errors
+    /// When the Secret cannot be read; when no client can be made.
+    pub async fn workers(&self, zone: &Zone) -> Result<Option<(Workers, String)>, Fault> {
+        let Some(terms) = &zone.spec.cloudflare.workers else { return Ok(None) };
+        let pinned = || zone.status.as_ref().and_then(|status| status.account_id.clone());
+        let Some(account) = terms.account_id.clone().or_else(pinned) else { return Ok(None) };
+        match self.credentials().read(&terms.token_secret_ref, Purpose::Cloudflare).await? {
+            Credential::Ok { version, token } => {
+                let workers = self.shared.client(&zone.name_any(), &account, &version, &token)?;
+                Ok(Some((workers, version)))
+            }
+            Credential::Unusable { .. } => Ok(None),
+        }
+    }
+
     /// What is known of the Worker of the group with this UID.
     #[must_use]
     pub fn sight(&self, uid: &str) -> Option<Sight> {
@@ -77,7 +96,13 @@ impl Desk {
     /// # Errors
     /// Without a token; when no client can be made.
     pub fn begin(&self, seen: &Observed, script: Script, call: Call) -> Result<(), Fault> {
-        let client = self.shared.client(seen, &script)?;
+        let zone = &seen.group.spec.zone_ref.name;
+        let terms = seen.zone.as_ref().and_then(|zone| zone.workers.as_ref());
+        let Some(Credential::Ok { version, token }) = terms.map(|terms| &terms.credential) else {
+            // The plan asks for no call then.
+            return Err(Fault::transient("Unavailable", "there is no token for Workers"));
+        };
+        let client = self.shared.client(zone, &script.account, version, token)?;
         let uid = seen.claimant.holder.uid.clone();
         if seen.deleting() {
             self.shared.forget_gone();
@@ -86,9 +111,8 @@ impl Desk {
         let sight = begun.get_or_insert_with(|| Sight::of(script.clone()));
         (sight.in_hand, sight.failure) = (true, None);
         self.shared.sights().extend(begun.map(|sight| (uid.clone(), sight)));
-        let terms = seen.zone.as_ref().and_then(|zone| zone.workers.as_ref());
-        let (secret, version) = (terms.map(|terms| terms.secret.clone()), terms.and_then(|terms| terms.version()));
-        let (version, generation) = (version.map(str::to_owned), seen.group.metadata.generation);
+        let (secret, version) = (terms.map(|terms| terms.secret.clone()), Some(version.clone()));
+        let generation = seen.group.metadata.generation;
         let priority = if seen.deleting() { Priority::Cleanup } else { Priority::Normal };
         let wake = format!("ServerGroup/{}", Key::of(&*seen.group));
         let shared = self.shared.clone();
@@ -140,15 +164,9 @@ impl Shared {
     }
 
     /// The client of a Zone's Workers, a new one with each new token.
-    fn client(&self, seen: &Observed, script: &Script) -> Result<Workers, Fault> {
-        let zone = &seen.group.spec.zone_ref.name;
-        let terms = seen.zone.as_ref().and_then(|zone| zone.workers.as_ref());
-        let Some(Credential::Ok { version, token }) = terms.map(|terms| &terms.credential) else {
-            // The plan asks for no call then.
-            return Err(Fault::transient("Unavailable", "there is no token for Workers"));
-        };
+    fn client(&self, zone: &str, account: &str, version: &str, token: &SecretText) -> Result<Workers, Fault> {
         let mut clients = self.clients.lock().unwrap_or_else(PoisonError::into_inner);
-        let key = (zone.clone(), script.account.clone());
+        let key = (zone.to_owned(), account.to_owned());
         if let Some((_, client)) = clients.get(&key).filter(|(known, _)| known == version) {
             return Ok(client.clone());
         }
@@ -156,8 +174,8 @@ impl Shared {
         let credential = format!("workers/{zone}");
         let client = Cloudflare::new(&self.parts.api, Token::new(token.expose()), &credential, budgets, metrics);
         let client = client.map_err(|error| Fault::outside("Cloudflare", &error))?;
-        let workers = Workers::new(client, &script.account);
-        clients.insert(key, (version.clone(), workers.clone()));
+        let workers = Workers::new(client, account);
+        clients.insert(key, (version.to_owned(), workers.clone()));
         Ok(workers)
     }
 }
