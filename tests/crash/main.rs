@@ -17,15 +17,15 @@ use world::Weather;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_crash_at_any_write_of_a_nodes_or_groups_creation_or_deletion_leaves_no_trace() {
-    let (all, cloud) = (&Site::ALL, &[Site::Cloud]);
+    let (all, workers) = (&Site::ALL, &[Site::Workers]);
     let scenarios: [Plan<'_>; 7] = [
         (Scenario::CreateNode, all, &Fate::PLAIN),
         (Scenario::DeleteNode, all, &Fate::PLAIN),
         (Scenario::Group(Change::Create), all, &[Fate::Committed]),
         (Scenario::Group(Change::Delete), all, &[Fate::Committed]),
-        (Scenario::Worker(Change::Create), cloud, &[Fate::Committed]),
-        (Scenario::Worker(Change::AddMember), cloud, &[Fate::Committed]),
-        (Scenario::Worker(Change::Delete), cloud, &[Fate::Committed]),
+        (Scenario::Worker(Change::Create), workers, &[Fate::Committed]),
+        (Scenario::Worker(Change::AddMember), workers, &[Fate::Committed]),
+        (Scenario::Worker(Change::Delete), workers, &[Fate::Committed]),
     ];
     sweep(&scenarios, &Weather::default(), 2).await;
 }
@@ -41,7 +41,7 @@ async fn a_crash_or_a_lost_reply_at_any_write_of_a_nodes_or_environments_life_le
         Scenario::CreateEnvironment,
         Scenario::ExpireEnvironment,
     ];
-    full(&scenarios).await;
+    full(&scenarios, &Site::ALL).await;
 }
 
 /// `make test-crash`.
@@ -49,19 +49,21 @@ async fn a_crash_or_a_lost_reply_at_any_write_of_a_nodes_or_environments_life_le
 #[ignore = "the full matrix of groups has some 160 cases and takes about ten minutes: make test-crash"]
 async fn a_crash_or_a_lost_reply_at_any_write_of_a_groups_life_leaves_no_trace() {
     let changes = [Change::Create, Change::AddMember, Change::LoseMember, Change::MoveAddresses, Change::Delete];
-    full(&changes.map(Scenario::Group)).await;
+    full(&changes.map(Scenario::Group), &Site::ALL).await;
 }
 
 /// `make test-crash`.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 #[ignore = "the full matrix of groups with a Worker has some 220 cases and takes about twelve minutes: make test-crash"]
 async fn a_crash_or_a_lost_reply_at_any_write_of_a_workers_life_leaves_no_trace() {
-    full(&[Change::Create, Change::AddMember, Change::Delete].map(Scenario::Worker)).await;
+    let changes = [Change::Create, Change::AddMember, Change::Delete];
+    // Its records are those of any group.
+    full(&changes.map(Scenario::Worker), &[Site::Workers, Site::Api]).await;
 }
 
-async fn full(scenarios: &[Scenario]) {
+async fn full(scenarios: &[Scenario], sites: &'static [Site]) {
     let weather = Weather { settle: LATE_SETTLE, ..Weather::default() };
-    let all = |&scenario| -> Plan<'static> { (scenario, &Site::ALL, &Fate::ALL) };
+    let all = |&scenario| -> Plan<'static> { (scenario, sites, &Fate::ALL) };
     let scenarios: Vec<_> = scenarios.iter().map(all).collect();
     sweep(&scenarios, &weather, 2).await;
 }

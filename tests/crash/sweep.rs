@@ -16,12 +16,25 @@ use crate::world::{CONVERGED, Weather, World, within};
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Site {
     Cloud,
+    /// Of those to the clouds, what goes to Workers: how many batches of records come before it varies.
+    Workers,
     Api,
 }
 
 impl Site {
-    /// Both.
+    /// Everywhere.
     pub const ALL: [Self; 2] = [Self::Cloud, Self::Api];
+
+    /// The path of these writes, with `*` for anything; any without it.
+    fn path(self) -> Option<String> {
+        (self == Self::Workers).then(|| "*/workers/*".to_owned())
+    }
+
+    /// Those of these writes that go here.
+    fn of(self, cloud: &[String]) -> Vec<String> {
+        let goes = |write: &&String| self != Self::Workers || write.contains("/workers/");
+        cloud.iter().filter(goes).cloned().collect()
+    }
 }
 
 /// What becomes of a write, and of the operator that sent it.
@@ -85,7 +98,7 @@ pub struct Trace {
 impl Trace {
     /// One case for each write to these sites and each fate.
     pub fn cases(&self, scenario: Scenario, sites: &[Site], fates: &[Fate]) -> Vec<Case> {
-        let count = |site| if site == Site::Cloud { self.cloud.len() } else { self.api.len() };
+        let count = |site: Site| if site == Site::Api { self.api.len() } else { site.of(&self.cloud).len() };
         let writes = sites.iter().flat_map(|&site| (1..=count(site)).map(move |write| (site, write)));
         writes.flat_map(|(site, write)| fates.iter().map(move |&fate| Case { scenario, site, write, fate })).collect()
     }
@@ -178,11 +191,11 @@ async fn strike(
 fn arm(world: &World, case: Case) -> Option<Held> {
     let lost = case.fate == Fate::ReplyLost;
     match case.site {
-        Site::Cloud => {
+        Site::Cloud | Site::Workers => {
             world.sim.gate.faults.add(Fault {
                 cloud: None,
                 method: Some("WRITE".to_owned()),
-                path: None,
+                path: case.site.path(),
                 from: u64::try_from(case.write).unwrap(),
                 count: Some(1),
                 action: if lost { Action::CutAfter } else { Action::Hold },
@@ -200,11 +213,11 @@ fn arm(world: &World, case: Case) -> Option<Held> {
 /// Waits until the write has arrived, or until the scenario is through without it.
 async fn arrival(world: &World, case: Case, name: &str, since: u64) -> Result<Option<String>, String> {
     let nth = || match case.site {
-        Site::Cloud => world.cloud_writes(since).into_iter().nth(case.write - 1),
+        Site::Cloud | Site::Workers => case.site.of(&world.cloud_writes(since)).into_iter().nth(case.write - 1),
         Site::Api => world.proxy.writes().get(case.write - 1).map(ToString::to_string),
     };
     let here = || match (case.site, case.fate) {
-        (Site::Cloud, Fate::Dropped | Fate::Committed | Fate::Late) => {
+        (Site::Cloud | Site::Workers, Fate::Dropped | Fate::Committed | Fate::Late) => {
             nth().filter(|_| !world.sim.gate.faults.held().is_empty())
         }
         _ => nth(),
