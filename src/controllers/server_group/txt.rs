@@ -28,14 +28,11 @@ pub struct List {
 pub fn in_order(strategy: Strategy, servers: impl IntoIterator<Item = Listed>) -> Vec<ServerAddress> {
     let rank = |server: &Listed| if strategy == Strategy::Failover { server.priority } else { 0 };
     let mut servers: Vec<_> = servers.into_iter().map(|server| (rank(&server), server.address)).collect();
-    servers.sort();
-    let mut addresses: Vec<ServerAddress> = Vec::with_capacity(servers.len());
-    for (_, address) in servers {
-        if !addresses.contains(&address) {
-            addresses.push(address);
-        }
-    }
-    addresses
+    // One under several priorities counts under its best.
+    servers.sort_by(|(a_rank, a), (b_rank, b)| (a, a_rank).cmp(&(b, b_rank)));
+    servers.dedup_by(|(_, later), (_, kept)| later == kept);
+    servers.sort_by_key(|(rank, _)| *rank);
+    servers.into_iter().map(|(_, address)| address).collect()
 }
 
 /// The record that lists these servers in this order: as many from the start as fit into one record, [`NOBODY`] for none.
