@@ -29,7 +29,7 @@ use crate::controllers::orphans::{Reports, Sweep, SweepDeps};
 use crate::controllers::provider::{Brakes, ProviderDeps, ProviderReconciler};
 use crate::controllers::registry::Registry;
 use crate::controllers::server_group::api::{ApiGroups, ApiGroupsDeps};
-use crate::controllers::server_group::members::Members;
+use crate::controllers::server_group::members::{self, Members};
 use crate::controllers::server_group::reach::Reach;
 use crate::controllers::server_group::worker::desk::{Desk, DeskParts};
 use crate::controllers::server_group::{ServerGroupDeps, ServerGroupReconciler, node_health};
@@ -146,6 +146,12 @@ async fn cluster_id(client: &Client) -> anyhow::Result<ClusterId> {
     let uid = namespace.uid().context("the namespace kube-system has no UID")?;
     let digits: String = uid.chars().filter(char::is_ascii_hexdigit).take(8).collect();
     Ok(ClusterId::parse(&digits)?)
+}
+
+/// As `parts`, but for server groups: a status with hundreds of servers takes the API server half a second of a core to
+/// write, and dozens of them at once take it longer than a request, or the lease, may wait.
+fn few_at_once(parts: &Parts) -> Parts {
+    Parts { concurrency: parts.concurrency.min(members::AT_ONCE), ..parts.clone() }
 }
 
 /// Everything that only the holder of the lease may do.
@@ -326,7 +332,7 @@ async fn lead(start: Start, shutdown: watch::Receiver<bool>) -> anyhow::Result<(
             driver::run(Arc::new(providers), parts.clone(), streams.providers, end()),
             driver::run(Arc::new(nodes), parts.clone(), streams.nodes, end()),
             driver::run(Arc::new(environments), parts.clone(), streams.environments, end()),
-            driver::run(Arc::new(groups), parts.clone(), streams.groups, end()),
+            driver::run(Arc::new(groups), few_at_once(&parts), streams.groups, end()),
             members.run(changes, end()),
             node_health::keep(client, caches.nodes.clone(), caches.groups.clone(), streams.healths, end()),
             sweep.run(end()),

@@ -87,7 +87,7 @@ pub struct Settings {
     /// A file of PEM certificates that probes trust besides the public authorities.
     #[arg(long, env = "ROADSTEAD_PROBE_CA_FILE", value_name = "FILE")]
     pub probe_ca_file: Option<PathBuf>,
-    /// How many objects of a kind are reconciled at once.
+    /// How many objects of a kind are reconciled at once; of ServerGroups 8 at most.
     #[arg(long, env = "ROADSTEAD_CONCURRENCY", default_value_t = 64, value_parser = clap::value_parser!(u16).range(1..))]
     pub concurrency: u16,
     /// The REST API and its history.

@@ -10,6 +10,7 @@
 //! before one `heartbeatTTL` has passed.
 
 mod chronicle;
+mod index;
 pub mod merge;
 mod pace;
 mod task;
@@ -23,6 +24,7 @@ use kube::{Client, ResourceExt};
 use tokio::sync::{Notify, oneshot};
 use tokio::time::Instant;
 
+use self::index::{Index, is_about};
 use self::merge::{EXPIRED, Heard, Merged, Reports};
 use self::pace::{BETWEEN, Bucket};
 use super::roster::{MOST, Roster, duration, owner};
@@ -33,6 +35,9 @@ use crate::probe::{Engine, Health, Verdict};
 use crate::runtime::cache::{Cache, Key, version};
 use crate::store::Store;
 
+/// How many groups are written at once: more large statuses keep a small API server busy for longer than a request may
+/// take.
+pub const AT_ONCE: u16 = 8;
 /// How long a reporter waits for its change to be written.
 const PATIENCE: Duration = Duration::from_secs(10);
 
@@ -83,6 +88,8 @@ struct Desks {
     open: HashMap<Key, Desk>,
     /// When each is looked at next: every desk's `due`, in order.
     due: BTreeSet<(Instant, Key)>,
+    /// Those whose next write somebody waits for: each will take a permission, which no other report may count on.
+    expected: HashSet<Key>,
     bucket: Bucket,
 }
 
@@ -94,6 +101,8 @@ struct Desk {
     reports: Reports,
     /// The newest version we know of.
     object: Arc<ServerGroup>,
+    /// Of the roster and the object's status; made when it is needed.
+    index: Option<Index>,
     heard: HashMap<String, Heard>,
     /// When it was last written.
     written: Option<Instant>,
@@ -116,7 +125,8 @@ impl Members {
         metrics: Metrics,
         history: Option<Store>,
     ) -> Self {
-        let desks = Desks { open: HashMap::new(), due: BTreeSet::new(), bucket: Bucket::full(Instant::now()) };
+        let bucket = Bucket::full(Instant::now());
+        let desks = Desks { open: HashMap::new(), due: BTreeSet::new(), expected: HashSet::new(), bucket };
         let shared = Shared {
             client,
             engine,
@@ -150,7 +160,7 @@ impl Members {
             }
             let Some(desk) = desks.open.get_mut(&key) else { return };
             desk.take(group.clone());
-            (desk.roster, desk.reports) = (roster, reports);
+            (desk.roster, desk.reports, desk.index) = (roster, reports, None);
             known
         };
         // A verdict of an earlier process stands until the probes have earned another.
@@ -181,26 +191,26 @@ impl Members {
         let written = {
             let mut desks = self.shared.desks();
             let now = Instant::now();
-            let wait = desks.bucket.wait(now);
+            let wait = desks.wait(group, now);
             let desk = desks.open.get_mut(group).ok_or(Refused::Unknown)?;
             if !desk.reports.enabled {
                 return Err(Refused::Disabled);
             }
-            let ids = desk.ids(address);
-            let changes = ids.iter().any(|id| desk.would_change(id, healthy));
-            if changes && desk.is_full_for(&ids) {
+            let servers = desk.servers(address);
+            let changes = servers.iter().any(|(id, place)| desk.would_change(id, *place, healthy));
+            if changes && desk.is_full_for(&servers) {
                 return Err(Refused::Full);
             }
             if changes && !wait.is_zero() {
                 return Err(Refused::Busy(wait));
             }
             let heard = Heard { healthy, at: Timestamp::now() };
-            desk.heard.extend(ids.into_iter().map(|id| (id, heard)));
+            desk.heard.extend(servers.into_iter().map(|(id, _)| (id, heard)));
             if !changes {
                 return Ok(());
             }
             let written = desk.next_write();
-            desks.schedule(group, now);
+            desks.expect(group, now);
             written
         };
         self.written(written).await
@@ -223,7 +233,7 @@ impl Members {
         let written = {
             let mut desks = self.shared.desks();
             let now = Instant::now();
-            let wait = desks.bucket.wait(now);
+            let wait = desks.wait(group, now);
             let desk = desks.open.get_mut(group).ok_or(Refused::Unknown)?;
             let is_meant =
                 |member: &&MemberStatus| ServerAddress::parse(&member.id).is_ok_and(|other| is_about(address, &other));
@@ -242,7 +252,7 @@ impl Members {
             let never = Heard { healthy: false, at: Timestamp::MIN };
             desk.heard.extend(ids.into_iter().map(|id| (id, never)));
             let written = desk.next_write();
-            desks.schedule(group, now);
+            desks.expect(group, now);
             written
         };
         self.written(written).await
@@ -255,8 +265,9 @@ impl Members {
         let cached = self.shared.groups.get(group)?;
         let desks = self.shared.desks();
         let written = desks.open.get(group).map(|desk| &desk.object);
-        let newer =
-            written.filter(|object| object.uid() == cached.uid() && version::<ServerGroup>(object) > version(&*cached));
+        let newer = written.filter(|object| {
+            object.metadata.uid == cached.metadata.uid && version::<ServerGroup>(object) > version(&*cached)
+        });
         Some(newer.cloned().unwrap_or(cached))
     }
 
@@ -301,13 +312,25 @@ impl Desks {
         }
     }
 
+    /// As [`Desks::schedule`], for somebody who waits for the write.
+    fn expect(&mut self, key: &Key, at: Instant) {
+        self.expected.insert(key.clone());
+        self.schedule(key, at);
+    }
+
+    /// How long until a change of the group may be promised to be written; nothing if it may be now.
+    fn wait(&mut self, key: &Key, now: Instant) -> Duration {
+        if self.expected.contains(key) { Duration::ZERO } else { self.bucket.wait(self.expected.len() + 1, now) }
+    }
+
     /// When there is next something to do: not before a write is permitted.
     fn next(&mut self, now: Instant) -> Option<Instant> {
-        let permitted = now + self.bucket.wait(now);
+        let permitted = now + self.bucket.wait(1, now);
         self.due.first().map(|(at, _)| (*at).max(permitted))
     }
 
     fn remove(&mut self, key: &Key) {
+        self.expected.remove(key);
         if let Some(Desk { due: Some(due), .. }) = self.open.remove(key) {
             self.due.remove(&(due, key.clone()));
         }
@@ -322,6 +345,7 @@ impl Desk {
             roster: Roster::default(),
             reports: Reports { enabled: false, ttl: Duration::ZERO, forget_after: Duration::ZERO },
             object,
+            index: None,
             heard: HashMap::new(),
             written: None,
             due: None,
@@ -335,21 +359,23 @@ impl Desk {
     fn take(&mut self, object: Arc<ServerGroup>) {
         let same = object.uid().as_deref() == Some(&self.uid);
         if same && version(&*object) > version(&*self.object) {
-            self.object = object;
+            (self.object, self.index) = (object, None);
         }
     }
 
     fn members(&self) -> &[MemberStatus] {
-        self.object.status.as_ref().map(|s| s.members.as_slice()).unwrap_or_default()
+        members(&self.object)
     }
 
-    /// The servers a report for `address` is about: every one with that address, else a new one.
-    fn ids(&self, address: &ServerAddress) -> Vec<String> {
-        let known = self.roster.members.iter().map(|entry| entry.address.clone());
-        let reported = self.members().iter().filter_map(|member| ServerAddress::parse(&member.id).ok());
-        let ids: BTreeSet<_> =
-            known.chain(reported).filter(|other| is_about(address, other)).map(|address| address.to_string()).collect();
-        if ids.is_empty() { vec![address.to_string()] } else { ids.into_iter().collect() }
+    /// The servers a report for `address` is about, by id and place in the status: every one with that address, else a
+    /// new one.
+    fn servers(&mut self, address: &ServerAddress) -> Vec<(String, Option<usize>)> {
+        let index = self.index.get_or_insert_with(|| Index::of(&self.roster, members(&self.object)));
+        let mut servers: Vec<_> = index.about(address).map(|(server, place)| (server.to_string(), place)).collect();
+        if servers.is_empty() {
+            servers.push((address.to_string(), None));
+        }
+        servers
     }
 
     /// Hears of the end of the next write.
@@ -360,19 +386,18 @@ impl Desk {
     }
 
     /// Whether the status says something else of the server than this report does, or is about to.
-    fn would_change(&self, id: &str, healthy: bool) -> bool {
+    fn would_change(&self, id: &str, place: Option<usize>, healthy: bool) -> bool {
         if self.heard.get(id).is_some_and(|heard| heard.healthy != healthy) {
             return true;
         }
-        let member = self.members().iter().find(|member| member.id == id);
-        let report = member.and_then(|member| member.report.as_ref());
+        let report = place.and_then(|place| self.members().get(place)?.report.as_ref());
         report.is_none_or(|report| report.healthy != healthy || report.reason == EXPIRED)
     }
 
-    fn is_full_for(&self, ids: &[String]) -> bool {
+    fn is_full_for(&self, servers: &[(String, Option<usize>)]) -> bool {
         let known: HashSet<_> = self.members().iter().map(|member| member.id.as_str()).collect();
         let coming = self.heard.keys().filter(|id| !known.contains(id.as_str())).count();
-        ids.iter().any(|id| !known.contains(id.as_str()) && !self.heard.contains_key(id))
+        servers.iter().any(|(id, _)| !known.contains(id.as_str()) && !self.heard.contains_key(id))
             && known.len() + coming >= MOST
     }
 
@@ -389,9 +414,8 @@ impl Desk {
     }
 }
 
-/// Whether what is said of `address` is about the server at `other`: without a port, it is about every port.
-fn is_about(address: &ServerAddress, other: &ServerAddress) -> bool {
-    other == address || (address.port.is_none() && other.host == address.host)
+fn members(group: &ServerGroup) -> &[MemberStatus] {
+    group.status.as_ref().map(|status| status.members.as_slice()).unwrap_or_default()
 }
 
 #[cfg(test)]

@@ -30,12 +30,13 @@ impl Bucket {
         self.level -= 1.0;
     }
 
-    /// How long it takes until there is a permission; nothing if there is one.
-    pub fn wait(&mut self, now: Instant) -> Duration {
+    /// How long it takes until there are so many permissions; nothing if there are.
+    pub fn wait(&mut self, permissions: usize, now: Instant) -> Duration {
         let passed = now.saturating_duration_since(self.at).as_secs_f64();
         self.level = (self.level + passed * RATE).min(BURST);
         self.at = self.at.max(now);
-        Duration::from_secs_f64(((1.0 - self.level) / RATE).max(0.0))
+        let missing = f64::from(u32::try_from(permissions).unwrap_or(u32::MAX)) - self.level;
+        Duration::from_secs_f64((missing / RATE).max(0.0))
     }
 }
 
@@ -49,14 +50,15 @@ mod tests {
         let mut bucket = Bucket::full(start);
         let passed = |bucket: &mut Bucket, now| {
             let mut taken = 0;
-            while bucket.wait(now).is_zero() {
+            while bucket.wait(1, now).is_zero() {
                 bucket.take();
                 taken += 1;
             }
             taken
         };
         assert_eq!(passed(&mut bucket, start), 1000);
-        assert_eq!(bucket.wait(start), Duration::from_millis(20));
+        assert_eq!(bucket.wait(1, start), Duration::from_millis(20));
+        assert_eq!(bucket.wait(3, start), Duration::from_millis(60));
         assert_eq!(passed(&mut bucket, start + Duration::from_secs(1)), 50);
         assert_eq!(passed(&mut bucket, start + Duration::from_secs(3600)), 1000, "it never holds more than a burst");
     }

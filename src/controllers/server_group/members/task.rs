@@ -11,17 +11,15 @@ use tokio::time::Instant;
 
 use super::chronicle;
 use super::merge::count;
-use super::{Members, Shared};
+use super::{AT_ONCE, Members, Shared};
 use crate::api::server_group::{MemberHealth, MemberStatus, ServerGroup, ServerGroupStatus};
 use crate::probe::Transition;
 use crate::runtime::backoff;
-use crate::runtime::cache::{Key, version};
+use crate::runtime::cache::Key;
 use crate::runtime::fault::Fault;
 use crate::runtime::{bounded, status};
 use crate::store::Entry;
 
-/// How many writes are in flight at once.
-const AT_ONCE: usize = 32;
 /// How many transitions are taken in before the next look at what is due.
 const TOGETHER: usize = 1024;
 
@@ -56,11 +54,11 @@ impl Members {
         let mut writes = JoinSet::new();
         let mut batch = Vec::with_capacity(TOGETHER);
         loop {
-            while writes.len() < AT_ONCE {
+            while writes.len() < usize::from(AT_ONCE) {
                 let Some(write) = shared.due() else { break };
                 writes.spawn(shared.clone().send(write));
             }
-            let next = shared.desks().next(Instant::now()).filter(|_| writes.len() < AT_ONCE);
+            let next = shared.desks().next(Instant::now()).filter(|_| writes.len() < usize::from(AT_ONCE));
             tokio::select! {
                 () = &mut shutdown => break,
                 taken = transitions.recv_many(&mut batch, TOGETHER) => {
@@ -115,6 +113,7 @@ impl Shared {
                 // Looked at again when that has ended.
                 continue;
             }
+            desks.expected.remove(&key);
             if let Some(cached) = self.groups.get(&key) {
                 desk.take(cached);
             }
@@ -187,8 +186,8 @@ impl Shared {
         desk.writing = false;
         match written.result {
             Ok(object) => {
-                if let Some(object) = object.filter(|object| version(object) > version(&*desk.object)) {
-                    desk.object = Arc::new(object);
+                if let Some(object) = object {
+                    desk.take(Arc::new(object));
                 }
                 (desk.failures, desk.written) = (0, Some(now));
                 for id in written.forgotten {
@@ -208,7 +207,11 @@ impl Shared {
             }
             Err(Fault::Conflict) => {
                 desk.waiting.extend(written.waiting);
-                desks.schedule(&written.key, now);
+                if desk.waiting.is_empty() {
+                    desks.schedule(&written.key, now);
+                } else {
+                    desks.expect(&written.key, now);
+                }
             }
             Err(Fault::Gone) => {
                 answer(written.waiting, false);

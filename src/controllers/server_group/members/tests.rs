@@ -97,7 +97,37 @@ impl SelfCheck for Online {
     }
 }
 
-/// The writer at work for the group `shop/web`, which takes reports and probes nobody.
+/// A group that takes reports and probes nobody.
+fn group(name: &str, change: impl FnOnce(&mut ServerGroupSpec)) -> ServerGroup {
+    let mut spec = ServerGroupSpec::default();
+    spec.reporting.enabled = true;
+    change(&mut spec);
+    let mut group = ServerGroup::new(name, spec);
+    (group.metadata.namespace, group.metadata.uid) = (Some("shop".into()), Some("u".into()));
+    group.metadata.resource_version = Some("1".into());
+    group.status = Some(crate::api::server_group::ServerGroupStatus::default());
+    group
+}
+
+/// A writer that does not run yet.
+fn writer(api_server: &str) -> (Members, mpsc::Receiver<crate::probe::Transition>) {
+    let mut config = Config::new(api_server.parse().unwrap());
+    config.default_retry = false;
+    let client = Client::try_from(config).unwrap();
+    let metrics = Metrics::register(&mut prometheus_client::registry::Registry::default());
+    let (sender, transitions) = mpsc::channel(16);
+    let settings = Settings {
+        allow_cidrs: Vec::new(),
+        extra_ca: None,
+        concurrency: 1,
+        self_check: Arc::new(Online),
+        meter: Arc::new(metrics.clone()),
+    };
+    let engine = Engine::start(settings, sender).unwrap();
+    (Members::new(client, engine, Cache::of([]), metrics, None), transitions)
+}
+
+/// The writer at work for the group `shop/web`.
 struct Rig {
     stored: Stored,
     members: Members,
@@ -107,32 +137,13 @@ struct Rig {
 
 impl Rig {
     async fn start(change: impl FnOnce(&mut ServerGroupSpec)) -> Self {
-        let mut spec = ServerGroupSpec::default();
-        spec.reporting.enabled = true;
-        change(&mut spec);
-        let mut group = ServerGroup::new("web", spec);
-        (group.metadata.namespace, group.metadata.uid) = (Some("shop".into()), Some("u".into()));
-        group.metadata.resource_version = Some("1".into());
-        group.status = Some(crate::api::server_group::ServerGroupStatus::default());
+        let group = group("web", change);
         let stored = Stored::new(&group);
         let server = MockServer::start().await;
         for verb in ["GET", "PATCH"] {
             Mock::given(method(verb)).respond_with(stored.clone()).mount(&server).await;
         }
-        let mut config = Config::new(server.uri().parse().unwrap());
-        config.default_retry = false;
-        let client = Client::try_from(config).unwrap();
-        let metrics = Metrics::register(&mut prometheus_client::registry::Registry::default());
-        let (sender, transitions) = mpsc::channel(16);
-        let settings = Settings {
-            allow_cidrs: Vec::new(),
-            extra_ca: None,
-            concurrency: 1,
-            self_check: Arc::new(Online),
-            meter: Arc::new(metrics.clone()),
-        };
-        let engine = Engine::start(settings, sender).unwrap();
-        let members = Members::new(client, engine, Cache::of([]), metrics, None);
+        let (members, transitions) = writer(&server.uri());
         let roster = Roster::of(&group, []);
         members.enroll(&stored.group(), roster);
         let writer = members.clone();
@@ -169,6 +180,25 @@ async fn many_changes_of_one_group_share_a_write() {
     assert!(addresses.iter().all(|address| rig.stored.health(address) == Some(MemberHealth::Healthy)));
     let writes = rig.stored.state().writes;
     assert!(writes <= 4, "{writes} writes");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_change_that_others_leave_no_write_for_is_refused_at_once() {
+    let (members, _transitions) = writer("http://127.0.0.1:9");
+    for name in ["a", "b", "c"] {
+        members.enroll(&Arc::new(group(name, |_| {})), Roster::default());
+    }
+    // Two writes are left, and nobody has begun one.
+    (0..998).for_each(|_| members.shared.desks().bucket.take());
+    let report = async |name: &str, address: &str| {
+        members.report(&Key::namespaced("shop", name), &ServerAddress::parse(address).unwrap(), true).await
+    };
+    let mut promised = [("a", "10.0.0.1"), ("b", "10.0.0.1"), ("a", "10.0.0.2")].map(|(n, a)| Box::pin(report(n, a)));
+    for report in &mut promised {
+        assert!(futures::poll!(report).is_pending(), "it waits for the one write of its group");
+    }
+    assert_eq!(report("c", "10.0.0.1").await, Err(Refused::Busy(Duration::from_millis(20))));
+    assert!(members.heard(&Key::namespaced("shop", "c")).is_empty());
 }
 
 #[tokio::test]
