@@ -11,17 +11,22 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use kube::api::{Patch, PatchParams};
 use reqwest::{Client, RequestBuilder, StatusCode};
 use roadstead::api::server_group::{MemberHealth, MemberStatus, Origin, Source, SourceStatus};
+use roadstead::controllers::server_group::members::merge::count;
 use serde_json::{Value, json};
 use support::{OperatorOptions, eventually, free_port};
 
 use super::table::{memory, processor, row, title};
 use super::world::{DEADLINE, World};
-use super::{AT_ONCE, create, groups, milliseconds, percentile, published, slug};
+use super::{create, groups, idle, milliseconds, percentile, published, slug};
 
 const GROUPS: usize = 200;
 /// As many as a group may have.
 const SERVERS: usize = 500;
 const ALL: usize = GROUPS * SERVERS;
+/// Servers of one group more, for lookups alone.
+const FEW: usize = 10;
+/// Statuses that are written at once: each takes the API server half a second of a core.
+const AT_ONCE: usize = 2;
 /// Connections the requests come by.
 const CLIENTS: usize = 32;
 const SECONDS: u64 = 15;
@@ -108,19 +113,19 @@ fn report(gateway: &Gateway, n: usize) -> RequestBuilder {
 pub async fn measure() {
     println!("\n{GROUPS} groups of {SERVERS} servers that report, without probes.");
     let directory = tempfile::tempdir().unwrap();
-    let mut gateway = Gateway::start(&directory.path().join("history.sqlite")).await;
-    gateway.world.operator.terminate().await;
+    let gateway = Gateway::start(&directory.path().join("history.sqlite")).await;
     let spec = json!({
         "probe": {"type": "None"},
         "reporting": {"enabled": true, "heartbeatTTL": "12h", "forgetAfter": "24h", "users": [gateway.user]},
     });
-    create(&gateway.world.cluster, (0..GROUPS).map(|_| spec.clone())).await;
-    populate(&gateway).await;
-    gateway.world.operator.restart().await;
+    create(&gateway.world.cluster, (0..=GROUPS).map(|_| spec.clone())).await;
     // One is the API's own.
-    published(&gateway.world, GROUPS + 1).await;
+    published(&gateway.world, GROUPS + 2, |_| true).await;
+    populate(&gateway).await;
+    published(&gateway.world, GROUPS + 1, |list| list.contains("10.0.")).await;
+    idle(&gateway.world).await;
     let gateway = Arc::new(gateway);
-    // Whoever reports for the first time since the start may cost a write.
+    // From now on every server was heard of.
     drop(load(&gateway, ALL, None, report).await);
 
     let reports = load(&gateway, usize::MAX, Some(Duration::from_secs(SECONDS)), report).await;
@@ -128,11 +133,14 @@ pub async fn measure() {
     let lookup = |gateway: &Gateway, n: usize| gateway.lookup(&slug(n % GROUPS));
     let lookups = load(&gateway, usize::MAX, Some(Duration::from_secs(SECONDS)), lookup).await;
     lookups.show("GET /dns/{slug} of 500 servers", "");
+    let lookup = |gateway: &Gateway, _: usize| gateway.lookup(&slug(GROUPS));
+    let lookups = load(&gateway, usize::MAX, Some(Duration::from_secs(SECONDS)), lookup).await;
+    lookups.show("GET /dns/{slug} of 10 servers", "");
     let (now, peak) = memory(gateway.world.operator.pid());
     row("resident memory, now / peak", format!("{now} / {peak} MiB"), "");
 }
 
-/// Writes the servers into the statuses, as an operator leaves them that ran here before.
+/// Writes the servers into the statuses, as their reports would have, but for 100,000 that come one by one.
 async fn populate(gateway: &Gateway) {
     let (api, now) = (groups(&gateway.world.cluster), Time(jiff::Timestamp::now()));
     let member = |id: String| MemberStatus {
@@ -141,17 +149,19 @@ async fn populate(gateway: &Gateway) {
         node: None,
         health: MemberHealth::Healthy,
         source: Some(Source::Report),
-        reason: "Reported".to_owned(),
+        reason: "ReportedHealthy".to_owned(),
         message: None,
         added: Some(now.clone()),
         since: now.clone(),
         healthy_until: None,
         probe: None,
-        report: Some(SourceStatus { healthy: true, reason: "Reported".to_owned(), since: now.clone() }),
+        report: Some(SourceStatus { healthy: true, reason: "ReportedHealthy".to_owned(), since: now.clone() }),
     };
-    let patches = (0..GROUPS).map(|group| {
-        let members: Vec<_> = (0..SERVERS).map(|n| member(address(group * SERVERS + n))).collect();
-        (slug(group), json!({"status": {"members": members}}))
+    let patches = (0..=GROUPS).map(|group| {
+        let servers = if group < GROUPS { SERVERS } else { FEW };
+        let members: Vec<_> = (0..servers).map(|n| member(address(group * SERVERS + n))).collect();
+        let (counts, healthy) = count(&members);
+        (slug(group), json!({"status": {"members": members, "counts": counts, "healthy": healthy}}))
     });
     let written = stream::iter(patches).map(|(name, status)| {
         let api = &api;
