@@ -202,6 +202,29 @@ pub(super) fn no_domain() -> Refusal {
     Refusal::new(404, 100_114, "Custom domain not found.")
 }
 
+impl State {
+    /// The routes of the zones of this name: the pattern, and the script it leads to.
+    #[must_use]
+    pub fn worker_routes(&self, domain: &str) -> Vec<(String, Option<String>)> {
+        let (world, _) = self.world();
+        let zones = world.zones.values().filter(|zone| zone.spec.name == domain);
+        let routes = zones.filter_map(|zone| world.workers.routes.get(&zone.id)).flatten();
+        routes.map(|route| (route.pattern.clone(), route.script.clone())).collect()
+    }
+
+    /// Makes a route by hand.
+    ///
+    /// # Errors
+    /// What the API itself would refuse, in its words.
+    pub fn add_worker_route(&self, domain: &str, pattern: &str, script: &str) -> Result<(), String> {
+        let (mut world, _) = self.world();
+        let zone = world.zones.values().find(|zone| zone.spec.name == domain).map(|zone| zone.id.clone());
+        let draft = RouteDraft { pattern: pattern.to_owned(), script: Some(script.to_owned()) };
+        let made = put_route(&mut world, &zone.unwrap_or_default(), None, draft);
+        made.map(drop).map_err(|refusal| refusal.message)
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -227,28 +250,5 @@ mod tests {
         let closeness = |pattern| route(pattern).fits("a.example.com", "/x/y");
         assert!(closeness("a.example.com/*") > closeness("*.example.com/x/*"));
         assert!(closeness("a.example.com/x/*") > closeness("a.example.com/*"));
-    }
-}
-
-impl State {
-    /// The routes of the zones of this name: the pattern, and the script it leads to.
-    #[must_use]
-    pub fn worker_routes(&self, domain: &str) -> Vec<(String, Option<String>)> {
-        let (world, _) = self.world();
-        let zones = world.zones.values().filter(|zone| zone.spec.name == domain);
-        let routes = zones.filter_map(|zone| world.workers.routes.get(&zone.id)).flatten();
-        routes.map(|route| (route.pattern.clone(), route.script.clone())).collect()
-    }
-
-    /// Makes a route by hand.
-    ///
-    /// # Errors
-    /// What the API itself would refuse, in its words.
-    pub fn add_worker_route(&self, domain: &str, pattern: &str, script: &str) -> Result<(), String> {
-        let (mut world, _) = self.world();
-        let zone = world.zones.values().find(|zone| zone.spec.name == domain).map(|zone| zone.id.clone());
-        let draft = RouteDraft { pattern: pattern.to_owned(), script: Some(script.to_owned()) };
-        let made = put_route(&mut world, &zone.unwrap_or_default(), None, draft);
-        made.map(drop).map_err(|refusal| refusal.message)
     }
 }
