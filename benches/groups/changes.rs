@@ -48,6 +48,8 @@ pub async fn measure() {
     }
     servers.join_all().await;
     let took = began.elapsed();
+    // What was acknowledged is in the statuses; that it is published too may take a while.
+    idle(&gateway.world).await;
 
     let mut outcome = std::mem::take(&mut *outcome.lock().unwrap());
     let listed = groups(&gateway.world.cluster).list(&ListParams::default()).await.unwrap();
