@@ -26,7 +26,7 @@ use tokio::time::Instant;
 
 use self::index::{Index, is_about};
 use self::merge::{EXPIRED, Heard, Merged, Reports};
-use self::pace::{BETWEEN, Bucket};
+use self::pace::{BETWEEN, Bucket, Speed};
 use super::roster::{MOST, Roster, duration, owner};
 use crate::api::address::ServerAddress;
 use crate::api::server_group::{MemberStatus, Origin, ServerGroup, SourceStatus};
@@ -38,7 +38,7 @@ use crate::store::Store;
 /// How many groups are written at once: more large statuses keep a small API server busy for longer than a request may
 /// take.
 pub const AT_ONCE: u16 = 8;
-/// How long a reporter waits for its change to be written.
+/// How long a reporter waits for its change to be written. Twice as long as a promised write may wait for its turn.
 const PATIENCE: Duration = Duration::from_secs(10);
 
 /// Why a report was not taken, or a server not removed.
@@ -91,6 +91,7 @@ struct Desks {
     /// Those whose next write somebody waits for: each will take a permission, which no other report may count on.
     expected: HashSet<Key>,
     bucket: Bucket,
+    speed: Speed,
 }
 
 /// What is known of one group.
@@ -125,8 +126,13 @@ impl Members {
         metrics: Metrics,
         history: Option<Store>,
     ) -> Self {
-        let bucket = Bucket::full(Instant::now());
-        let desks = Desks { open: HashMap::new(), due: BTreeSet::new(), expected: HashSet::new(), bucket };
+        let desks = Desks {
+            open: HashMap::new(),
+            due: BTreeSet::new(),
+            expected: HashSet::new(),
+            bucket: Bucket::full(Instant::now()),
+            speed: Speed::unknown(AT_ONCE),
+        };
         let shared = Shared {
             client,
             engine,
@@ -320,7 +326,11 @@ impl Desks {
 
     /// How long until a change of the group may be promised to be written; nothing if it may be now.
     fn wait(&mut self, key: &Key, now: Instant) -> Duration {
-        if self.expected.contains(key) { Duration::ZERO } else { self.bucket.wait(self.expected.len() + 1, now) }
+        if self.expected.contains(key) {
+            return Duration::ZERO;
+        }
+        let writes = self.expected.len() + 1;
+        self.bucket.wait(writes, now).max(self.speed.wait(writes))
     }
 
     /// When there is next something to do: not before a write is permitted.

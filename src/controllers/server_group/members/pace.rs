@@ -1,4 +1,5 @@
-//! How often statuses may be written (pure): a burst for a disaster, and a steady rate that the API server bears.
+//! How often statuses may be written (pure): a burst for a disaster, and a steady rate that the API server bears. And how
+//! many writes may be promised: no more than the API server is seen to get through in time.
 
 use std::time::Duration;
 
@@ -10,6 +11,38 @@ pub const BETWEEN: Duration = Duration::from_secs(1);
 const BURST: f64 = 1000.0;
 /// How many a second may follow.
 const RATE: f64 = 50.0;
+
+/// What one write is taken to need until some have been seen.
+const AT_FIRST: Duration = Duration::from_millis(100);
+/// How long a promised write may have to wait for its turn.
+pub const TURN: Duration = Duration::from_secs(5);
+
+/// How fast writes are, of late.
+#[derive(Debug, Clone, Copy)]
+pub struct Speed {
+    /// Between the end of one and the end of the next.
+    apart: Duration,
+}
+
+impl Speed {
+    /// Of a writer that has so many in flight at once, and has not written yet.
+    #[must_use]
+    pub fn unknown(at_once: u16) -> Self {
+        Self { apart: AT_FIRST / u32::from(at_once) }
+    }
+
+    /// Learns from a write that took so long while others, `at_once` with it, were in flight.
+    pub fn took(&mut self, took: Duration, at_once: u16) {
+        self.apart = (self.apart * 7 + took / u32::from(at_once)) / 8;
+    }
+
+    /// How long until so many writes may wait for their turn; nothing if they may now.
+    #[must_use]
+    pub fn wait(&self, writes: usize) -> Duration {
+        let ahead = self.apart.saturating_mul(u32::try_from(writes).unwrap_or(u32::MAX));
+        ahead.saturating_sub(TURN)
+    }
+}
 
 /// A bucket of permissions to write.
 #[derive(Debug, Clone, Copy)]
@@ -43,6 +76,18 @@ impl Bucket {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn as_many_writes_are_promised_as_come_to_their_turn_in_time() {
+        let mut speed = Speed::unknown(8);
+        assert_eq!(speed.wait(400), Duration::ZERO, "80 a second for 5 s");
+        assert_eq!(speed.wait(480), Duration::from_secs(1));
+        (0..100).for_each(|_| speed.took(Duration::from_millis(8), 8));
+        assert_eq!(speed.wait(1_000), Duration::ZERO, "a quick API server takes the whole burst");
+        (0..100).for_each(|_| speed.took(Duration::from_secs(4), 8));
+        assert_eq!(speed.wait(10), Duration::ZERO);
+        assert!(speed.wait(12) > Duration::from_millis(500), "a slow one does not");
+    }
 
     #[test]
     fn a_burst_of_a_thousand_passes_and_then_fifty_a_second() {

@@ -39,6 +39,8 @@ struct Written {
     uid: Option<String>,
     result: Result<Option<ServerGroup>, Fault>,
     changed: Vec<(MemberHealth, u64)>,
+    /// How long it was in flight.
+    took: Duration,
     /// Servers whose reports until `at` count no more.
     forgotten: Vec<String>,
     at: Timestamp,
@@ -148,14 +150,16 @@ impl Shared {
         let Write { key, object, new, at, waiting } = write;
         let api: Api<ServerGroup> = Api::namespaced(self.client.clone(), &key.namespace);
         let old = object.status.clone().unwrap_or_default();
+        let sent = Instant::now();
         let mut result = status::write(&api, &*object, &old, &new).await;
         if matches!(result, Err(Fault::Conflict)) {
             result = Err(self.look_again(&api, &object).await);
         }
+        let took = sent.elapsed();
         let changed = changes(&old.members, &new.members);
         let forgotten = forgotten(&old.members, &new.members);
         let entries = chronicle::entries(&object.uid().unwrap_or_default(), &old.members, &new.members);
-        Written { key, uid: object.uid(), result, changed, forgotten, at, entries, waiting }
+        Written { key, uid: object.uid(), result, changed, took, forgotten, at, entries, waiting }
     }
 
     /// Somebody else wrote the object: what they wrote is known before the next try.
@@ -174,6 +178,7 @@ impl Shared {
 
     fn ended(&self, written: Written) {
         let mut desks = self.desks();
+        desks.speed.took(written.took, AT_ONCE);
         let now = Instant::now();
         let answer = |waiting: Vec<oneshot::Sender<bool>>, done: bool| {
             for waiting in waiting {
