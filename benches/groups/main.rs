@@ -1,7 +1,6 @@
 //! What server groups cost: how long a dead server stays published, and how many reports and lookups the REST API takes.
-//! Everything is real but the clouds, which take 50 ms a call. `make bench` prints the table of `failover`; `api` and
-//! `changes` are measured when they are named, on a machine with nothing else to do: a write to a status with 500 servers
-//! takes the API server 0.4 s of a core, and what prepares `api` is 400 of them.
+//! Everything is real but the clouds, which take 50 ms a call. `make bench` prints all tables; `failover`, `api` or
+//! `changes` named on the command line chooses one.
 #![allow(
     clippy::expect_used,
     clippy::unwrap_used,
