@@ -30,6 +30,8 @@ struct Write {
     new: ServerGroupStatus,
     /// When it was decided.
     at: Timestamp,
+    /// Its place among those that were due.
+    turn: Instant,
     waiting: Vec<oneshot::Sender<bool>>,
 }
 
@@ -37,6 +39,7 @@ struct Write {
 struct Written {
     key: Key,
     uid: Option<String>,
+    turn: Instant,
     result: Result<Option<ServerGroup>, Fault>,
     changed: Vec<(MemberHealth, u64)>,
     /// How long it was in flight.
@@ -108,7 +111,7 @@ impl Shared {
             if desks.next(now)? > now {
                 return None;
             }
-            let (_, key) = desks.due.pop_first()?;
+            let (turn, key) = desks.due.pop_first()?;
             let Some(desk) = desks.open.get_mut(&key) else { continue };
             desk.due = None;
             if desk.writing {
@@ -142,12 +145,12 @@ impl Shared {
             desks.bucket.take();
             desk.writing = true;
             let waiting = std::mem::take(&mut desk.waiting);
-            return Some(Write { key, object: desk.object.clone(), new, at: time, waiting });
+            return Some(Write { key, object: desk.object.clone(), new, at: time, turn, waiting });
         }
     }
 
     async fn send(self: Arc<Self>, write: Write) -> Written {
-        let Write { key, object, new, at, waiting } = write;
+        let Write { key, object, new, at, turn, waiting } = write;
         let api: Api<ServerGroup> = Api::namespaced(self.client.clone(), &key.namespace);
         let old = object.status.clone().unwrap_or_default();
         let sent = Instant::now();
@@ -159,7 +162,7 @@ impl Shared {
         let changed = changes(&old.members, &new.members);
         let forgotten = forgotten(&old.members, &new.members);
         let entries = chronicle::entries(&object.uid().unwrap_or_default(), &old.members, &new.members);
-        Written { key, uid: object.uid(), result, changed, took, forgotten, at, entries, waiting }
+        Written { key, uid: object.uid(), turn, result, changed, took, forgotten, at, entries, waiting }
     }
 
     /// Somebody else wrote the object: what they wrote is known before the next try.
@@ -212,10 +215,11 @@ impl Shared {
             }
             Err(Fault::Conflict) => {
                 desk.waiting.extend(written.waiting);
+                // In its old place: those who wait were promised it.
                 if desk.waiting.is_empty() {
-                    desks.schedule(&written.key, now);
+                    desks.schedule(&written.key, written.turn);
                 } else {
-                    desks.expect(&written.key, now);
+                    desks.expect(&written.key, written.turn);
                 }
             }
             Err(Fault::Gone) => {
@@ -251,4 +255,44 @@ fn forgotten(old: &[MemberStatus], new: &[MemberStatus]) -> Vec<String> {
     let reports = |members: &[MemberStatus], id: &str| members.iter().any(|m| m.id == id && m.report.is_some());
     let had = old.iter().filter(|member| member.report.is_some());
     had.filter(|member| !reports(new, &member.id)).map(|member| member.id.clone()).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::super::roster::Roster;
+    use super::super::tests::{group, writer};
+    use super::*;
+    use crate::api::address::ServerAddress;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_write_that_somebody_else_was_quicker_than_keeps_its_place() {
+        let (members, _transitions) = writer("http://127.0.0.1:9");
+        let keys = ["a", "b"].map(|name| Key::namespaced("shop", name));
+        for key in &keys {
+            members.enroll(&Arc::new(group(&key.name, |_| {})), Roster::default());
+        }
+        let address = ServerAddress::parse("10.0.0.1").unwrap();
+        let mut reports = Vec::new();
+        for key in &keys {
+            let mut report = Box::pin(members.report(key, &address, true));
+            assert!(futures::poll!(&mut report).is_pending());
+            reports.push(report);
+            tokio::time::advance(Duration::from_millis(1)).await;
+        }
+        let Write { key, object, at, turn, waiting, .. } = members.shared.due().expect("a report is to be written");
+        assert_eq!(key, keys[0]);
+        members.shared.ended(Written {
+            key,
+            uid: object.uid(),
+            turn,
+            result: Err(Fault::Conflict),
+            changed: Vec::new(),
+            took: Duration::ZERO,
+            forgotten: Vec::new(),
+            at,
+            entries: Vec::new(),
+            waiting,
+        });
+        assert_eq!(members.shared.due().expect("it is to be written again").key, keys[0]);
+    }
 }

@@ -98,7 +98,7 @@ impl SelfCheck for Online {
 }
 
 /// A group that takes reports and probes nobody.
-fn group(name: &str, change: impl FnOnce(&mut ServerGroupSpec)) -> ServerGroup {
+pub(super) fn group(name: &str, change: impl FnOnce(&mut ServerGroupSpec)) -> ServerGroup {
     let mut spec = ServerGroupSpec::default();
     spec.reporting.enabled = true;
     change(&mut spec);
@@ -110,7 +110,7 @@ fn group(name: &str, change: impl FnOnce(&mut ServerGroupSpec)) -> ServerGroup {
 }
 
 /// A writer that does not run yet.
-fn writer(api_server: &str) -> (Members, mpsc::Receiver<crate::probe::Transition>) {
+pub(super) fn writer(api_server: &str) -> (Members, mpsc::Receiver<crate::probe::Transition>) {
     let mut config = Config::new(api_server.parse().unwrap());
     config.default_retry = false;
     let client = Client::try_from(config).unwrap();
