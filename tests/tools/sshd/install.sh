@@ -11,18 +11,16 @@ if [[ $(id -u) -ne 0 ]] || ! command -v apt-get >/dev/null; then
   exit 1
 fi
 echo "installing openssh-server, about 10 MB, once; its service stays off" >&2
+# The package asks this program whether it may start services: 101 forbids it.
 policy=/usr/sbin/policy-rc.d
-made=
-if [[ ! -e $policy ]]; then
-  # The package asks this program whether it may start services: 101 forbids it.
-  printf '#!/bin/sh\nexit 101\n' > "$policy"
-  chmod 0755 "$policy"
-  made=yes
-fi
-trap '[[ -z $made ]] || rm -f "$policy"' EXIT
+kept=
+[[ ! -e $policy ]] || { kept=$policy.before-sshd; mv "$policy" "$kept"; }
+trap 'if [[ -n $kept ]]; then mv "$kept" "$policy"; else rm -f "$policy"; fi' EXIT
+printf '#!/bin/sh\nexit 101\n' > "$policy"
+chmod 0755 "$policy"
 export DEBIAN_FRONTEND=noninteractive
 apt-get install -y -qq --no-install-recommends openssh-server >/dev/null 2>&1 ||
   { apt-get update -qq && apt-get install -y -qq --no-install-recommends openssh-server >/dev/null; }
-# Nor is it to start with the machine, if it was not there before.
-[[ -z $made ]] || ! command -v systemctl >/dev/null || systemctl disable --quiet ssh.service ssh.socket 2>/dev/null || true
+# Nor is it to start with the machine: it was not there before.
+! command -v systemctl >/dev/null || systemctl disable --quiet ssh.service ssh.socket 2>/dev/null || true
 ready || { echo "error: the package openssh-server left no working $sshd" >&2; exit 1; }
