@@ -114,6 +114,9 @@ async fn words_stay_words_and_the_shell_is_the_users() {
     let words = ["printf", "%s|", "a b", "it's", "\"", "$HOME", "`id`", "\\", "new\nline", "*", ""];
     let output = session.exec(Command::of(words, LONG)).await.unwrap();
     assert_eq!(String::from_utf8(output.stdout).unwrap(), "a b|it's|\"|$HOME|`id`|\\|new\nline|*||");
+    // sshd would end the whole connection.
+    assert!(matches!(session.exec(command("echo \0")).await.unwrap_err(), Error::Invalid(_)));
+    assert!(matches!(session.unix("/a\0b", LONG).await.unwrap_err(), Error::Invalid(_)));
     let output = session.exec(command("id -un")).await.unwrap();
     assert_eq!(String::from_utf8(output.stdout).unwrap().trim(), crate::rig::user());
 }
@@ -133,10 +136,11 @@ async fn many_commands_run_at_once_and_more_than_the_host_permits_wait() {
 async fn a_host_that_permits_fewer_sessions_is_named() {
     let sshd = Sshd::with("MaxSessions 1").await;
     let session = sshd.connect().await;
-    let held = session.exec(command(&format!("echo $$ > {}; sleep 7392", sshd.path("pid").display())));
+    let path = sshd.path("pid");
+    let held = session.exec(command(&format!("echo $$ > {}; sleep 7392", path.display())));
     let mut held = Box::pin(held);
     let pid = tokio::select! {
-        pid = crate::rig::pid_in(&sshd.path("pid")) => pid,
+        pid = crate::rig::pid_in(&path) => pid,
         output = &mut held => panic!("ended: {output:?}"),
     };
     let error = session.exec(command("true")).await.unwrap_err();

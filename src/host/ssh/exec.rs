@@ -167,6 +167,9 @@ impl Session {
     }
 
     async fn run(&self, command: Command, sink: Sink) -> Result<Output, Error> {
+        if command.text.contains('\0') {
+            return Err(Error::Invalid(format!("{command:?} cannot be run: it holds a NUL")));
+        }
         let (reply, output) = oneshot::channel();
         tokio::spawn(attend(Arc::clone(&self.link), command, sink, reply));
         output.await.unwrap_or_else(|_| Err(self.link.cut()))

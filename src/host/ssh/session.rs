@@ -201,7 +201,8 @@ fn config(host_keys: &HostKeys, options: &Options) -> client::Config {
         preferred: Preferred { key: host_keys.algorithms().into(), ..Preferred::DEFAULT },
         keepalive_interval: Some(options.keep_alive),
         keepalive_max: options.unanswered,
-        // Also ends a connection whose host no longer takes what we send, where no keep-alive gets out either.
+        // Also ends a connection whose host no longer takes what we send, where no keep-alive gets out either, and one that
+        // was given up while keys were exchanged.
         inactivity_timeout: Some(options.keep_alive.saturating_mul(questions.saturating_add(1))),
         nodelay: true,
         ..client::Config::default()
@@ -230,6 +231,10 @@ impl Link {
     /// Opens a channel, after waiting for a place. The caller sets the time limit by dropping this: a channel that opens
     /// afterwards is closed.
     pub(super) async fn open(self: &Arc<Self>, wanted: Wanted) -> Result<Opened, Error> {
+        let words = wanted.describe();
+        if words.contains('\0') {
+            return Err(Error::Invalid(format!("`{}` cannot be asked for: it holds a NUL", words.escape_debug())));
+        }
         let permit = Arc::clone(&self.channels).acquire_owned().await.map_err(|_| self.cut())?;
         let (hand, opened) = oneshot::channel();
         let link = Arc::clone(self);
