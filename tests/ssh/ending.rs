@@ -49,17 +49,32 @@ async fn a_dropped_future_ends_the_command_and_what_it_started() {
 }
 
 #[tokio::test]
-async fn what_ignores_signals_and_reads_no_input_ends_too() {
+async fn what_ignores_signals_and_leaves_its_input_unread_ends_too() {
     let sshd = Sshd::start().await;
     let session = sshd.connect().await;
     let text = format!("trap '' TERM HUP INT PIPE; {}", endless(&sshd, 7403));
-    let running = tokio::spawn(async move { session.exec(command(&text).stdin(vec![b'x'; 1_000_000])).await });
+    let running = tokio::spawn(async move { session.exec(command(&text).stdin(vec![b'x'; 60_000])).await });
     let pids = both(&sshd).await;
     running.abort();
     for pid in pids {
         gone(pid).await;
     }
     none_with("sleep 7403").await;
+}
+
+#[tokio::test]
+async fn what_leaves_a_large_input_unread_ends_by_the_hosts_own_clock_at_the_latest() {
+    let sshd = Sshd::start().await;
+    let session = sshd.connect().await;
+    let command = Command::new(endless(&sshd, 7409), Duration::from_secs(1)).stdin(vec![b'x'; 1_000_000]);
+    let running = tokio::spawn(async move { session.exec(command).await });
+    let pids = both(&sshd).await;
+    sshd.cut();
+    assert!(running.await.unwrap().is_err());
+    for pid in pids {
+        gone(pid).await;
+    }
+    none_with("sleep 7409").await;
 }
 
 #[tokio::test]

@@ -116,8 +116,7 @@ async fn a_listener_that_never_answers_runs_into_the_time_limit() {
 
 #[tokio::test]
 async fn a_listener_that_hangs_up_or_speaks_something_else_is_told_from_a_host() {
-    for (answer, is_cut) in
-        [(&b""[..], true), (b"HTTP/1.1 400 Bad Request\r\n\r\n", false), (b"SSH-1.5-old\r\n", false)]
+    for (answer, is_cut) in [(&b""[..], true), (b"HTTP/1.1 400 Bad Request\r\n\r\n", true), (b"SSH-1.5-old\r\n", false)]
     {
         let listener = TcpListener::bind(("127.0.0.1", 0)).await.unwrap();
         let target = at(&listener);
@@ -131,6 +130,7 @@ async fn a_listener_that_hangs_up_or_speaks_something_else_is_told_from_a_host()
         let error = connect(&target, LONG).await.unwrap_err();
         assert_eq!(error.is_cut(), is_cut, "{error:?}");
         assert!(is_cut || matches!(error, Error::NotSsh { .. }), "{error:?}");
+        assert!(error.to_string().contains("see that the port is sshd's"), "{error}");
         server.await.unwrap();
     }
 }

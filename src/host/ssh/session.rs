@@ -218,6 +218,11 @@ fn greeting_failed(error: &russh::Error, server: &str, host_keys: &HostKeys, not
             offered: offered.fingerprint(),
             pinned: host_keys.describe(),
         },
+        (E::IO(_) | E::HUP | E::Disconnect, None) => {
+            let reason = "it was closed before a greeting: see that the port is sshd's, and that sshd takes more connections \
+                          (`MaxStartups`)";
+            Error::Cut { server: server.to_owned(), reason: reason.to_owned() }
+        }
         (E::IO(_) | E::HUP | E::Disconnect | E::InactivityTimeout | E::KeepaliveTimeout, _) => notes.cut(server, error),
         _ => not_ssh(server, &error.to_string()),
     }
@@ -272,12 +277,12 @@ impl Link {
                 "it forbids that: allow `AllowTcpForwarding local` in sshd_config, and `port-forwarding` for the key"
                     .to_owned()
             }
-            (ChannelOpenFailure::AdministrativelyProhibited, Wanted::Unix(_)) => {
-                "it forbids that: allow `AllowStreamLocalForwarding local` in sshd_config".to_owned()
-            }
             (ChannelOpenFailure::ConnectFailed, Wanted::Tcp(..)) => "nothing answers there".to_owned(),
-            (ChannelOpenFailure::ConnectFailed, Wanted::Unix(_)) => {
-                "there is no such socket, nothing listens on it, or the user may not write to it".to_owned()
+            // sshd does not tell these apart.
+            (_, Wanted::Unix(_)) => {
+                "there is no such socket, nothing listens on it, the user may not write to it, or its \
+                                     sshd_config lacks `AllowStreamLocalForwarding local`"
+                    .to_owned()
             }
             (_, Wanted::Command) => "more commands run than `MaxSessions` in its sshd_config allows".to_owned(),
             (other, _) => format!("{other:?}"),

@@ -20,13 +20,13 @@ use super::session::{Opened, Session, Wanted};
 /// How much may wait on the way, each way.
 const BUFFER: usize = 64 << 10;
 /// How long data may wait for its reader before the stream is cut, so that the others of the connection go on.
-const UNREAD: Duration = Duration::from_secs(10);
+const UNREAD: Duration = Duration::from_secs(5);
 /// How long the host may take to close a channel that we no longer want.
 const CLOSING: Duration = Duration::from_secs(5);
 
 /// A connection from the host to one of its sockets. Dropping it closes it.
 ///
-/// Its end is the peer's: a cut of the SSH connection is an error. Whoever leaves data unread for 10 s loses the stream,
+/// Its end is the peer's: a cut of the SSH connection is an error. Whoever leaves data unread for 5 s loses the stream,
 /// because meanwhile nobody else hears from the host.
 #[derive(Debug)]
 pub struct Stream {
