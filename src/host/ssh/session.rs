@@ -118,13 +118,11 @@ impl Session {
         limit: Duration,
     ) -> Result<Self, Error> {
         let notes = Arc::new(Notes::default());
-        match timeout(limit, establish(target, key, host_keys, options, &notes)).await {
-            Ok(session) => session,
-            Err(_) => {
-                let what = format!("{} {}", *lock(&notes.step), target.server());
-                Err(Error::TimedOut { what, limit })
-            }
-        }
+        let made = timeout(limit, establish(target, key, host_keys, options, &notes)).await;
+        made.unwrap_or_else(|_| {
+            let what = format!("{} {}", *lock(&notes.step), target.server());
+            Err(Error::TimedOut { what, limit })
+        })
     }
 
     /// The key that the host proved to have: what to pin after the first contact.
