@@ -67,7 +67,7 @@ async fn tcp_site() -> SocketAddr {
     address
 }
 
-async fn unix_site(path: &Path) {
+fn unix_site(path: &Path) {
     let listener = UnixListener::bind(path).unwrap();
     tokio::spawn(async move { axum::serve(listener, site()).await });
 }
@@ -85,7 +85,7 @@ async fn there_and_back(stream: impl AsyncRead + AsyncWrite) {
         write.shutdown().await.unwrap();
     };
     let mut came = Vec::new();
-    let (_, came_whole) = tokio::join!(write, read.read_to_end(&mut came));
+    let ((), came_whole) = tokio::join!(write, read.read_to_end(&mut came));
     came_whole.unwrap();
     assert!(came == sent);
 }
@@ -176,7 +176,7 @@ async fn a_reader_that_stands_still_loses_its_stream_and_the_others_go_on() {
 async fn http_goes_through_both_kinds_of_channel() {
     let sshd = Sshd::start().await;
     let (address, path) = (tcp_site().await, sshd.path("site.sock"));
-    unix_site(&path).await;
+    unix_site(&path);
     let session = sshd.connect().await;
     let tcp = Via::Tcp("127.0.0.1".to_owned(), address.port());
     let unix = Via::Unix(path.to_str().unwrap().to_owned());

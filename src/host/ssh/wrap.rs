@@ -1,6 +1,6 @@
 //! The shell text around a command, which sees to it that the command ends when we do.
 //!
-//! `OpenSSH` does not end a command whose channel or connection is gone; it closes the command's standard input, which
+//! OpenSSH does not end a command whose channel or connection is gone; it closes the command's standard input, which
 //! most commands never notice. So each runs beside two watchers, in the process group that sshd gave it:
 //!
 //! * a clock, which kills the group a little after our own time limit;
