@@ -116,8 +116,8 @@ async fn a_listener_that_never_answers_runs_into_the_time_limit() {
 
 #[tokio::test]
 async fn a_listener_that_hangs_up_or_speaks_something_else_is_told_from_a_host() {
-    for (answer, is_cut) in [(&b""[..], true), (b"HTTP/1.1 400 Bad Request\r\n\r\n", true), (b"SSH-1.5-old\r\n", false)]
-    {
+    let garbage = &b"SSH-2.0-old\r\nHTTP/1.1 400 Bad Request\r\n\r\n"[..];
+    for (answer, is_cut) in [(&b""[..], true), (b"HTTP/1.1 400 Bad Request\r\n\r\n", true), (garbage, false)] {
         let listener = TcpListener::bind(("127.0.0.1", 0)).await.unwrap();
         let target = at(&listener);
         let server = tokio::spawn(async move {
