@@ -4,8 +4,8 @@
 //! (pure: every decision, back-off included), **apply** (one external call), **report** (one status write, or none).
 //! [`runtime`] drives them and owns the finalizers; [`app`] wires everything under one lease.
 //!
-//! Dependencies point one way: `main -> app -> controllers -> {dns, cloud, probe, slb} -> outside -> plain types`. Nothing
-//! below the controllers knows of Kubernetes:
+//! Dependencies point one way: `main -> app -> controllers -> {dns, cloud, probe, slb} -> outside -> plain types`; `host`
+//! stands beside `probe`. Nothing below the controllers knows of Kubernetes:
 //!
 //! * [`api`]: the kinds, and validated names and ownership marks;
 //! * [`controllers`]: one folder a kind; a reader learns the product from the `plan` modules;
@@ -14,6 +14,7 @@
 //! * [`probe`]: health probes, from declared targets to verdicts;
 //! * [`gateway`]: the REST API with its keys, over ports that [`app`] fills; [`store`]: the history, on disk;
 //! * [`slb`]: the Worker at Cloudflare's edge that spreads requests over a group's origins, its plan and its client;
+//! * [`host`]: what is done on a host, over SSH; nothing of the operator uses it yet;
 //! * [`outside`]: the outcomes of an external call, and request budgets;
 //! * [`runtime`]: driver, error classes, status writer, claims, caches, events;
 //! * [`cli`], [`health`], [`metrics`], [`telemetry`]: settings in, observations out.
@@ -26,6 +27,7 @@ pub mod controllers;
 pub mod dns;
 pub mod gateway;
 pub mod health;
+pub mod host;
 pub mod metrics;
 pub mod outside;
 pub mod probe;
