@@ -65,6 +65,7 @@ pub fn service<'a>(project: &'a Project, asked: &'a Asked) -> Result<&'a str, Ve
     match labelled.first() {
         Some(name) => Ok(name),
         None if !excluded && project.services.contains_key(USUAL) => Ok(USUAL),
+        None if project.services.is_empty() => Err(vec![Refusal::NoServices]),
         None => Err(vec![Refusal::NoEntry { services: project.names() }]),
     }
 }

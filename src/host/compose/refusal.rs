@@ -89,7 +89,10 @@ pub enum Refusal {
         /// The services there are.
         services: String,
     },
-    /// The named entry service is not there.
+    /// There is no service.
+    #[error("key `services`: the file has no service: add the one that answers HTTP")]
+    NoServices,
+    /// The named service is not there.
     #[error("{place}: there is no service `{name}`, the file has {services}: name one of them")]
     UnknownService {
         /// The field that names it.
@@ -199,7 +202,7 @@ impl Refusal {
         match self {
             Self::Unparsable { .. } => "ComposeInvalid",
             Self::MissingVariable { .. } => "VariableMissing",
-            Self::NoEntry { .. } => "EntryMissing",
+            Self::NoEntry { .. } | Self::NoServices => "EntryMissing",
             Self::UnknownService { .. } => "UnknownService",
             Self::TwoEntries { .. } => "EntryAmbiguous",
             Self::NoPort { .. } => "PortMissing",
