@@ -11,9 +11,9 @@ use serde_json::{Value, json};
 use crate::rig::App;
 
 /// What is put over an app whose entry is `web`.
-fn over(app: &App, adjust: impl FnOnce(&mut Request<'_>)) -> Overlay {
+fn over(app: &App, images: &[(String, String)], adjust: impl FnOnce(&mut Request<'_>)) -> Overlay {
     let (project, files) = (app.project(None), app.files());
-    let mut request = request(&project, &files);
+    let mut request = Request { images, ..request(&project, &files) };
     adjust(&mut request);
     overlay::overlay(&request).unwrap()
 }
@@ -37,7 +37,7 @@ fn request<'a>(project: &'a Project, files: &'a Files) -> Request<'a> {
 fn an_image_takes_the_place_of_the_users_and_a_revision_has_its_own_upstream() {
     let app = App::shape("conditions");
     let images = [("web".to_owned(), "ghcr.io/acme/shop@sha256:$aa".to_owned())];
-    let merged = app.json(Some(&over(&app, |request| request.images = &images)));
+    let merged = app.json(Some(&over(&app, &images, |_| ())));
     let web = &merged["services"]["web"];
     // Compose escapes a dollar in what it prints.
     assert_eq!(web["image"], "ghcr.io/acme/shop@sha256:$$aa");
@@ -53,7 +53,7 @@ fn an_image_takes_the_place_of_the_users_and_a_revision_has_its_own_upstream() {
 #[test]
 fn an_alias_comes_to_those_the_user_has_on_the_same_network() {
     let app = App::shape("edge");
-    let merged = app.json(Some(&over(&app, |request| request.ingress = Ingress::Edge)));
+    let merged = app.json(Some(&over(&app, &[], |request| request.ingress = Ingress::Edge)));
     let services = &merged["services"];
     let alias = overlay::alias("shop/shop", "r1");
     assert_eq!(services["web"]["networks"], json!({"default": null, "edge": {"aliases": ["shop", alias]}}));
@@ -66,7 +66,7 @@ fn networks_of_compose_get_the_subnets_assigned_and_keep_what_else_the_user_says
     let project = app.project(None);
     let pool = "10.89.4.0/22".parse().unwrap();
     let assigned = subnets::assign(&subnets::wanting(&project), &BTreeMap::new(), &[], pool, 28).unwrap();
-    let merged = app.json(Some(&over(&app, |request| request.subnets = assigned)));
+    let merged = app.json(Some(&over(&app, &[], |request| request.subnets = assigned)));
     let networks = &merged["networks"];
     assert_eq!(
         networks["back"],
@@ -96,7 +96,7 @@ fn values_of_variables_arrive_as_they_are_and_are_in_no_file_but_their_own() {
     app.values = values.map(|(name, value)| (name.to_owned(), value.to_owned())).into();
     app.values.insert("NOT_FOR_WEB".into(), "secret".into());
     let names: BTreeSet<String> = values.map(|(name, _)| name.to_owned()).into();
-    let put_over = over(&app, |request| request.variables = [("web".to_owned(), names)].into());
+    let put_over = over(&app, &[], |request| request.variables = [("web".to_owned(), names)].into());
     let merged = app.json(Some(&put_over));
     let mut expected: BTreeMap<&str, Value> =
         values.iter().map(|(name, value)| (*name, value.replace('$', "$$").into())).collect();
@@ -125,13 +125,10 @@ fn known<'a>(wanted: &str, running: &str) -> Known<'a> {
 fn a_new_revision_of_the_entry_touches_no_other_service() {
     let app = App::shape("mounted_files");
     let project = app.project(None);
-    let first = app.hashes(&over(&app, |_| ()));
+    let first = app.hashes(&over(&app, &[], |_| ()));
     assert_eq!(changes::hashes(&first).len(), 3, "{first}");
     let images = [("web".to_owned(), "nginx:next".to_owned())];
-    let second = app.hashes(&over(&app, |request| {
-        request.revision = "r2";
-        request.images = &images;
-    }));
+    let second = app.hashes(&over(&app, &images, |request| request.revision = "r2"));
     let (one, two) = (changes::hashes(&first), changes::hashes(&second));
     assert_ne!(one["web"], two["web"]);
     assert_eq!(changes::plan(&project, &known(&second, &first)), changes::Changes::default());
@@ -143,9 +140,8 @@ fn a_service_is_made_anew_when_its_image_or_a_file_it_mounts_changes() {
     let project = app.project(None);
     let hashed = |content: &str, image: Option<&str>| {
         let images: Vec<_> = image.map(|image| ("plain".to_owned(), image.to_owned())).into_iter().collect();
-        app.hashes(&over(&app, |request| {
+        app.hashes(&over(&app, &images, |request| {
             request.file_hashes = [("db/init.sql".to_owned(), content.to_owned())].into();
-            request.images = &images;
         }))
     };
     let step = |name: &str| vec![(name.to_owned(), Change::Changed)];
@@ -158,7 +154,7 @@ fn a_service_is_made_anew_when_its_image_or_a_file_it_mounts_changes() {
 fn what_a_first_deploy_starts_is_in_the_order_of_its_dependencies() {
     let app = App::shape("conditions");
     let project = app.project(None);
-    let mut known = known(&app.hashes(&over(&app, |_| ())), "");
+    let mut known = known(&app.hashes(&over(&app, &[], |_| ())), "");
     known.previous_entry = None;
     let before = changes::plan(&project, &known).before;
     let names: Vec<_> = before.iter().map(|(name, change)| (name.as_str(), *change)).collect();

@@ -78,7 +78,7 @@ impl App {
     pub fn files(&self) -> Files {
         let root = self.path("files");
         let mut paths = BTreeSet::new();
-        walk(&root, &mut |file| {
+        walk(&root, &mut |file: &Path| {
             paths.insert(file.strip_prefix(&root).unwrap().to_str().unwrap().to_owned());
         });
         Files { directory: root.to_str().unwrap().to_owned(), paths }
@@ -126,7 +126,7 @@ impl App {
 }
 
 fn copy(from: &Path, to: &Path) {
-    walk(from, &mut |file| {
+    walk(from, &mut |file: &Path| {
         let copy = to.join(file.strip_prefix(from).unwrap());
         fs::create_dir_all(copy.parent().unwrap()).unwrap();
         fs::copy(file, copy).unwrap();

@@ -1,5 +1,8 @@
 //! Files that may run: what is told of each, and that what is put over them changes what it should and nothing else.
 
+use std::collections::BTreeSet;
+
+use roadstead::api::names::Fqdn;
 use roadstead::host::compose::overlay::{self, Ingress, Request};
 use roadstead::host::compose::refuse::{self, Rules};
 use roadstead::host::compose::strategy::{self, Kind};
@@ -55,13 +58,13 @@ fn judged(app: &App, project: &Project) -> Entry {
 
 #[test]
 fn every_shape_is_read_from_what_compose_prints() {
-    let listed = ROWS.iter().map(|row| row.shape.to_owned()).collect();
+    let listed: BTreeSet<String> = ROWS.iter().map(|row| row.shape.to_owned()).collect();
     assert_eq!(fixtures("shapes"), listed, "each shape has a row");
     for row in ROWS {
         let app = App::shape(row.shape);
         let project = app.project(None);
         let entry = judged(&app, &project);
-        let domain = entry.domain.as_ref().map_or("", |domain| domain.as_str());
+        let domain = entry.domain.as_ref().map_or("", Fqdn::as_str);
         let told = (entry.service.as_str(), entry.port, domain, entry.health_path.as_deref().unwrap_or_default());
         assert_eq!(told, row.entry, "{}", row.shape);
         let strategy = strategy::choose(&project, &entry.service, strategy::Asked::default());

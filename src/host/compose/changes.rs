@@ -148,6 +148,7 @@ fn needed<'a>(project: &'a Project, of: impl Iterator<Item = &'a str>) -> BTreeS
 
 #[cfg(test)]
 mod tests {
+    use super::super::project::{Dependency, Service};
     use super::*;
 
     /// Services as `name: what it depends on`, separated by spaces: `web:db,cache db cache`.
@@ -156,8 +157,8 @@ mod tests {
         for service in services.split_whitespace() {
             let (name, needs) = service.split_once(':').unwrap_or((service, ""));
             let needs =
-                needs.split(',').filter(|need| !need.is_empty()).map(|need| (need.to_owned(), Default::default()));
-            let service = super::super::project::Service { depends_on: needs.collect(), ..Default::default() };
+                needs.split(',').filter(|need| !need.is_empty()).map(|need| (need.to_owned(), Dependency::default()));
+            let service = Service { depends_on: needs.collect(), ..Default::default() };
             project.services.insert(name.to_owned(), service);
         }
         project

@@ -81,7 +81,7 @@ mod tests {
             ("/opt/roadstead/apps/shop/files/x/../conf/./tls", &["conf/tls/ca.pem"]),
             ("/opt/roadstead/apps/shop/files", &["conf/nginx.conf", "conf/tls/ca.pem", "motd"]),
         ] {
-            let expected = expected.iter().map(ToString::to_string).collect();
+            let expected = expected.iter().map(|file| (*file).to_owned()).collect();
             assert_eq!(files().lead(path), Leads::Files(expected), "{path}");
         }
     }
