@@ -78,7 +78,7 @@ pub fn hashes(printed: &str) -> BTreeMap<String, String> {
 #[must_use]
 pub fn plan(project: &Project, known: &Known<'_>) -> Changes {
     let mut changes = Changes::default();
-    let changed = |service: &str| match (known.running.get(service), known.wanted.get(service)) {
+    let change_of = |service: &str| match (known.running.get(service), known.wanted.get(service)) {
         (None, _) => Some(Change::New),
         (Some(running), wanted) => (wanted != Some(running)).then_some(Change::Changed),
     };
@@ -88,10 +88,10 @@ pub fn plan(project: &Project, known: &Known<'_>) -> Changes {
         if serves && asked == Update::BeforeSwap { Update::AfterSwap } else { asked }
     };
     let order = order(project);
-    let early = order.iter().filter(|service| **service == known.entry || before(update(service), changed(service)));
+    let early = order.iter().filter(|service| **service == known.entry || before(update(service), change_of(service)));
     let needed = needed(project, early.copied());
     for service in order.into_iter().filter(|service| *service != known.entry) {
-        let Some(change) = changed(service) else { continue };
+        let Some(change) = change_of(service) else { continue };
         let policy = update(service);
         let step = (service.to_owned(), change);
         if before(policy, Some(change)) || (change == Change::New && needed.contains(service)) {

@@ -85,8 +85,9 @@ pub struct Overlay {
 struct Over {
     #[serde(skip_serializing_if = "Option::is_none")]
     image: Option<Literal>,
+    /// Names without a value: Compose takes it from the file of variables, also where the user's file has another.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
-    environment: BTreeMap<String, ()>,
+    environment: BTreeMap<String, Option<Literal>>,
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     networks: BTreeMap<String, Option<Aliases>>,
     labels: BTreeMap<&'static str, Literal>,
@@ -209,7 +210,7 @@ fn over(request: &Request<'_>, name: &str, service: &Service, ingress: &str) -> 
     let restart = (is_entry && service.restart.is_none() && !service.deploy.restarts).then_some("unless-stopped");
     Over {
         image,
-        environment: variables.map(|variable| (variable.clone(), ())).collect(),
+        environment: variables.map(|variable| (variable.clone(), None)).collect(),
         networks,
         labels,
         logging: rotation(service),
