@@ -4,8 +4,9 @@
 //! (pure: every decision, back-off included), **apply** (one external call), **report** (one status write, or none).
 //! [`runtime`] drives them and owns the finalizers; [`app`] wires everything under one lease.
 //!
-//! Dependencies point one way: `main -> app -> controllers -> {dns, cloud, host, probe, slb} -> outside -> plain types`.
-//! Nothing below the controllers knows of Kubernetes:
+//! Dependencies point one way:
+//! `main -> app -> controllers -> {dns, cloud, host, probe, slb} -> outside -> plain types`. Nothing below the
+//! controllers knows of Kubernetes:
 //!
 //! * [`api`]: the kinds, and validated names and ownership marks;
 //! * [`controllers`]: one folder a kind; a reader learns the product from the `plan` modules;

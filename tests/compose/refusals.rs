@@ -54,8 +54,8 @@ fn rows() -> Vec<(&'static str, Vec<String>)> {
         (
             "everything",
             vec![
-                "services `one` and `two`, key `labels`: each has the label `roadstead.entry=true` or `dynia.entry=true`: \
-                 leave it on one, or name the entry in `spec.entry.service`"
+                "services `one` and `two`, key `labels`: each has the label `roadstead.entry=true` or \
+                 `dynia.entry=true`: leave it on one, or name the entry in `spec.entry.service`"
                     .into(),
                 format!("service `one`, key `ports[0]`: publishing 80 would take port 80 {PORTS}"),
                 format!("service `one`, key `ports[1]`: publishing 443 would take port 443 {PORTS}"),
@@ -66,8 +66,8 @@ fn rows() -> Vec<(&'static str, Vec<String>)> {
         ),
         one(
             "host_network",
-            "service `web`, key `network_mode`: with `host` Caddy cannot reach the entry service by its network: remove \
-             the key, and name the port in `expose`",
+            "service `web`, key `network_mode`: with `host` Caddy cannot reach the entry service by its network: \
+             remove the key, and name the port in `expose`",
         ),
         (
             "host_privileges",
@@ -82,8 +82,8 @@ fn rows() -> Vec<(&'static str, Vec<String>)> {
             vec![
                 "service `web`, key `labels.roadstead.port`: the label is `http`: write a port from 1 to 65535".into(),
                 "service `web`, key `labels.roadstead.domain`: the label is `Shop.Example.com`: write a domain such as \
-                 `shop.example.com` (`Shop` is not a DNS label: use 1 to 63 of a-z, 0-9 and `-`, not starting or ending \
-                 with `-`)"
+                 `shop.example.com` (`Shop` is not a DNS label: use 1 to 63 of a-z, 0-9 and `-`, not starting or \
+                 ending with `-`)"
                     .into(),
                 "service `web`, key `labels.roadstead.health`: the label is `healthz`: write a path such as `/healthz`"
                     .into(),
@@ -91,18 +91,15 @@ fn rows() -> Vec<(&'static str, Vec<String>)> {
         ),
         one(
             "missing_env_file",
-            "key `compose`: Compose refuses the file: env file files/settings.env not found: stat files/settings.env: no \
-             such file or directory: mend it there",
+            "key `compose`: Compose refuses the file: env file files/settings.env not found: stat files/settings.env: \
+             no such file or directory: mend it there",
         ),
         one(
             "missing_variable",
             "service `web`, key `image`: the required variable `TAG` is missing (the version to run): give it in \
              `spec.env`",
         ),
-        (
-            "no_entry",
-            vec![format!("key `services`: no service is the entry, for none of `api`, `db` {ADD_ENTRY}")],
-        ),
+        ("no_entry", vec![format!("key `services`: no service is the entry, for none of `api`, `db` {ADD_ENTRY}")]),
         one(
             "no_image",
             "key `services.web`: Compose refuses the file: service \"web\" has neither an image nor a build context \
@@ -112,8 +109,8 @@ fn rows() -> Vec<(&'static str, Vec<String>)> {
         one("no_services", "key `services`: the file has no service: add the one that answers HTTP"),
         one(
             "not_yaml",
-            "key `compose`: Compose refuses the file: failed to parse compose.yaml: yaml: line 1: did not find expected \
-             ',' or ']': mend it there",
+            "key `compose`: Compose refuses the file: failed to parse compose.yaml: yaml: line 1: did not find \
+             expected ',' or ']': mend it there",
         ),
         ("only_a_profile", vec![format!("key `services`: no service is the entry, for none of `db` {ADD_ENTRY}")]),
         (
@@ -126,7 +123,10 @@ fn rows() -> Vec<(&'static str, Vec<String>)> {
                 format!("key `volumes.data.driver_opts.device`: `/srv/data` {PATHS}"),
             ],
         ),
-        ("port_443_of_another", vec![format!("service `proxy`, key `ports[0]`: publishing 443 would take port 443 {PORTS}")]),
+        (
+            "port_443_of_another",
+            vec![format!("service `proxy`, key `ports[0]`: publishing 443 would take port 443 {PORTS}")],
+        ),
         ("port_80", vec![format!("service `web`, key `ports[0]`: publishing 80 would take port 80 {PORTS}")]),
         (
             "port_ranges",
@@ -150,8 +150,8 @@ fn rows() -> Vec<(&'static str, Vec<String>)> {
         ),
         one(
             "unknown_dependency",
-            "key `services.web`: Compose refuses the file: service \"web\" depends on undefined service \"db\": invalid \
-             compose project: mend it there",
+            "key `services.web`: Compose refuses the file: service \"web\" depends on undefined service \"db\": \
+             invalid compose project: mend it there",
         ),
         one(
             "unknown_key",

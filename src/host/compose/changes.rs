@@ -2,8 +2,8 @@
 //! after it.
 //!
 //! A service has changed if Compose would make its container anew: if its configuration's hash, as
-//! `docker compose config --hash '*'` prints it for the user's file with our overlay, is not the one its container bears
-//! as the label [`HASH_LABEL`].
+//! `docker compose config --hash '*'` prints it for the user's file with our overlay, is not the one its container
+//! bears as the label [`HASH_LABEL`].
 
 use std::collections::{BTreeMap, BTreeSet};
 

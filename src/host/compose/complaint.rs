@@ -77,12 +77,12 @@ mod tests {
     #[test]
     fn times_paths_and_warnings_are_left_out_so_that_the_text_is_the_same_each_time() {
         let stderr = "time=\"2026-11-21T23:32:10Z\" level=warning msg=\"The \\\"A\\\" variable is not set. \
-                      Defaulting to a blank string.\"\nvalidating /opt/app/compose.yaml: services.web.ports.0 must be a \
-                      string\n";
+                      Defaulting to a blank string.\"\nvalidating /opt/app/compose.yaml: services.web.ports.0 must be \
+                      a string\n";
         assert_eq!(
             refusal(stderr, "/opt/app").to_string(),
-            "service `web`, key `ports.0`: Compose refuses the file: validating compose.yaml: services.web.ports.0 must \
-             be a string: mend it there"
+            "service `web`, key `ports.0`: Compose refuses the file: validating compose.yaml: services.web.ports.0 \
+             must be a string: mend it there"
         );
         assert_eq!(empty_variables(stderr), ["A".to_owned()].into());
     }

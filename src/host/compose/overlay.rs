@@ -26,8 +26,8 @@ pub const REVISION: &str = "roadstead.revision";
 /// knows the path of a mounted file and not what is in it.
 pub const FILES: &str = "roadstead.files";
 
-/// The network by which Caddy reaches the entry service. It is made before the app, because Caddy is on it too, and what
-/// Caddy is on Compose could not remove.
+/// The network by which Caddy reaches the entry service. It is made before the app, because Caddy is on it too, and
+/// what Caddy is on Compose could not remove.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Ingress {
     /// A network of this name for this app alone, which only the entry service joins; [`create`] makes it.
@@ -148,8 +148,8 @@ impl Overlay {
     }
 }
 
-/// The name of a revision's upstream: no other app and no other revision has it. At most 63 characters for a revision of
-/// up to 48.
+/// The name of a revision's upstream: no other app and no other revision has it. At most 63 characters for a revision
+/// of up to 48.
 #[must_use]
 pub fn alias(app: &str, revision: &str) -> String {
     format!("{RESERVED}{}-{revision}", HEXLOWER.encode(&Sha256::digest(app.as_bytes())[..5]))

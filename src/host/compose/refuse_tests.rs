@@ -134,7 +134,7 @@ fn all_refusals_come_at_once_and_always_in_the_same_order() {
     );
     assert_eq!(
         refusals[3].to_string(),
-        "service `b`, key `ports[0]`: publishing 1-500 would take port 80 of the host, which Caddy serves every app on: \
-         remove it, and name the container's port in `expose`"
+        "service `b`, key `ports[0]`: publishing 1-500 would take port 80 of the host, which Caddy serves every app \
+         on: remove it, and name the container's port in `expose`"
     );
 }

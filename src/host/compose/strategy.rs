@@ -173,8 +173,8 @@ mod tests {
         assert_eq!(
             refused.message,
             "Recreate although BlueGreen is asked for: two revisions of `web` cannot run side by side, because it \
-             writes to the volume `data`, so the old one stops before the new one starts; if two revisions may write at \
-             a time, set `strategy.sharedVolumes: true`"
+             writes to the volume `data`, so the old one stops before the new one starts; if two revisions may write \
+             at a time, set `strategy.sharedVolumes: true`"
         );
         let named = format!(r#"{DATA},"container_name":"shop""#);
         let message = chosen(&named, "", asked(None, false)).message;

@@ -5,7 +5,8 @@
 use std::collections::BTreeMap;
 use std::fmt::Write;
 
-/// Why a name cannot be set; `None` if it can. `COMPOSE_…` would steer Compose itself, which reads these files for them.
+/// Why a name cannot be set; `None` if it can. `COMPOSE_…` would steer Compose itself, which reads these files for
+/// them.
 #[must_use]
 pub fn objection(name: &str) -> Option<&'static str> {
     let letter = |byte: u8| byte.is_ascii_alphabetic() || byte == b'_';
