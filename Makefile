@@ -11,11 +11,13 @@ help: ## list the targets
 demo: ## manifests become VMs and names in simulated clouds, and nothing again (12 min cold, 1 min warm); KEEP=1 stays up
 	@KEEP=$(KEEP) deploy/demo/demo.sh
 
-controlplane: ## build etcd, kube-apiserver, kube-controller-manager, kubectl and helm, install workerd and sshd for the tests (9 min cold)
+controlplane: ## build etcd, kube-apiserver, kube-controller-manager, kubectl and helm; install workerd, sshd, docker-compose and Caddy (9 min cold)
 	@$(stage) "control plane" "6 min cold on 2 cores" tests/controlplane/build.sh
 	@$(stage) "helm" "3 min cold on 2 cores" tests/tools/helm/build.sh
 	@$(stage) "workerd" "seconds" tests/tools/workerd/build.sh
 	@$(stage) "sshd" "seconds" tests/tools/sshd/install.sh
+	@$(stage) "docker-compose" "half a minute" tests/tools/compose/build.sh
+	@$(stage) "caddy" "seconds" tests/tools/caddy/build.sh
 
 test: controlplane ## everything the README claims, against a real control plane and simulated clouds
 	@$(stage) "build" "7 min cold on 2 cores" cargo build --workspace --all-targets

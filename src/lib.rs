@@ -4,13 +4,15 @@
 //! (pure: every decision, back-off included), **apply** (one external call), **report** (one status write, or none).
 //! [`runtime`] drives them and owns the finalizers; [`app`] wires everything under one lease.
 //!
-//! Dependencies point one way: `main -> app -> controllers -> {dns, cloud, probe, slb} -> outside -> plain types`; `host`
-//! stands beside `probe`. Nothing below the controllers knows of Kubernetes:
+//! Dependencies point one way:
+//! `main -> app -> controllers -> {dns, cloud, host, probe, slb} -> outside -> plain types`. Nothing below the
+//! controllers knows of Kubernetes:
 //!
 //! * [`api`]: the kinds, and validated names and ownership marks;
 //! * [`controllers`]: one folder a kind; a reader learns the product from the `plan` modules;
 //! * [`dns`]: one writer a zone, the Cloudflare client, and asking name servers;
 //! * [`cloud`]: providers of VMs, their one snapshot, the deletion brake, orphans;
+//! * [`host`]: what runs on a host: how an app's Compose file is judged and completed;
 //! * [`probe`]: health probes, from declared targets to verdicts;
 //! * [`gateway`]: the REST API with its keys, over ports that [`app`] fills; [`store`]: the history, on disk;
 //! * [`slb`]: the Worker at Cloudflare's edge that spreads requests over a group's origins, its plan and its client;

@@ -1,5 +1,10 @@
 //! What Roadstead does on a host, knowing nothing of Kubernetes: plain values in, typed outcomes out.
 //!
-//! * [`ssh`]: the one way onto a host: commands, files, and channels to its sockets, over one pinned connection.
+//! * [`ssh`]: the one way onto a host: commands, files, and channels to its sockets, over one pinned connection;
+//! * [`compose`]: how an app's Compose file is read, judged and completed;
+//! * [`table`]: where each request of the host goes; [`caddy`]: the constant configuration that asks for it.
 
+pub mod caddy;
+pub mod compose;
 pub mod ssh;
+pub mod table;
