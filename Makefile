@@ -11,10 +11,11 @@ help: ## list the targets
 demo: ## manifests become VMs and names in simulated clouds, and nothing again (12 min cold, 1 min warm); KEEP=1 stays up
 	@KEEP=$(KEEP) deploy/demo/demo.sh
 
-controlplane: ## build etcd, kube-apiserver, kube-controller-manager, kubectl and helm, install workerd for the tests (9 min cold)
+controlplane: ## build etcd, kube-apiserver, kube-controller-manager, kubectl and helm, install workerd and Caddy for the tests (9 min cold)
 	@$(stage) "control plane" "6 min cold on 2 cores" tests/controlplane/build.sh
 	@$(stage) "helm" "3 min cold on 2 cores" tests/tools/helm/build.sh
 	@$(stage) "workerd" "seconds" tests/tools/workerd/build.sh
+	@$(stage) "caddy" "seconds" tests/tools/caddy/build.sh
 
 test: controlplane ## everything the README claims, against a real control plane and simulated clouds
 	@$(stage) "build" "7 min cold on 2 cores" cargo build --workspace --all-targets
@@ -30,9 +31,10 @@ test-live: controlplane ## the main job at the real Cloudflare and, with a token
 	@$(stage) "build" "7 min cold on 2 cores" cargo build --workspace --all-targets
 	@$(stage) "live" "1 min, or 5 with ROADSTEAD_LIVE_DIGITALOCEAN_TOKEN" cargo test --test live -- --ignored
 
-bench: controlplane ## the figures of a thousand Nodes, a thousand groups and ten thousand probed servers, as tables
-	@$(stage) "build" "8 min cold on 2 cores" cargo bench --quiet --bench nodes --bench groups --bench probes --no-run
+bench: controlplane ## the figures of a thousand Nodes, a thousand groups, ten thousand probed servers and the router, as tables
+	@$(stage) "build" "8 min cold on 2 cores" cargo bench --quiet --bench nodes --bench groups --bench probes --bench router --no-run
 	@$(stage) "ten thousand targets" "1 min" cargo bench --quiet --bench probes
+	@$(stage) "the router" "1 min" cargo bench --quiet --bench router
 	@$(stage) "a thousand groups" "4 min" cargo bench --quiet --bench groups -- failover
 	@$(stage) "a thousand Nodes" "8 min, 5 of them idle" cargo bench --quiet --bench nodes
 

@@ -291,6 +291,7 @@ fn routers(settings: &Settings) -> Value {
             "protocol": "http",
             "dial_timeout": "1s",
             "response_header_timeout": "300ms",
+            "compression": false,
             "keep_alive": {"max_idle_conns_per_host": 256},
         },
     })
@@ -299,11 +300,11 @@ fn routers(settings: &Settings) -> Value {
 /// Asks a router for each request. Its 204 is handled by `found`; any other answer of it is the visitor's.
 fn lookup(settings: &Settings, found: &Value) -> Value {
     let mut lookup = routers(settings);
-    lookup["rewrite"] = json!({"method": "GET", "uri": "/lookup"});
+    lookup["rewrite"] = json!({"method": "GET", "uri": "/lookup?"});
     lookup["headers"] = json!({"request": {
-        // The routers neither need these nor should they ever see them.
-        "delete": ["Connection", "Upgrade", "Cookie", "Authorization"],
-        "set": {"X-Forwarded-Uri": ["{http.request.orig_uri}"]},
+        // The routers need these two; what visitors send besides, secrets among it, is none of their business.
+        "delete": ["*"],
+        "set": {"Host": ["{http.request.hostport}"], "X-Forwarded-Uri": ["{http.request.orig_uri}"]},
     }});
     lookup["handle_response"] = json!([{"match": {"status_code": [204]}, "routes": [{"handle": found}]}]);
     lookup

@@ -139,7 +139,8 @@ impl Table {
         match serde_json::from_slice::<Versioned>(json).map_err(said)?.version {
             Some(version) if version.as_u64() == Some(VERSION) => {}
             Some(version) => {
-                let problem = format!("field version: this is a table of version {version}, and {VERSION} is read here");
+                let problem =
+                    format!("field version: this is a table of version {version}, and {VERSION} is read here");
                 return Err(TableError(problem));
             }
             None => return Err(TableError(format!("field version: is missing, and would be {VERSION}"))),

@@ -42,8 +42,21 @@ fn table() -> impl Strategy<Value = Table> {
 /// Any JSON at all, with the words of a table in it.
 fn any_json() -> impl Strategy<Value = Value> {
     let word = prop::sample::select(vec![
-        "version", "node", "hosts", "nonce", "healthPath", "upstream", "redirect", "alias", "port", "to", "code",
-        "maintenance", "a.example", "/", "0123456789abcdef",
+        "version",
+        "node",
+        "hosts",
+        "nonce",
+        "healthPath",
+        "upstream",
+        "redirect",
+        "alias",
+        "port",
+        "to",
+        "code",
+        "maintenance",
+        "a.example",
+        "/",
+        "0123456789abcdef",
     ]);
     let leaf = prop_oneof![
         Just(Value::Null),
@@ -145,7 +158,10 @@ fn a_refusal_names_the_host_and_the_field() {
         (upstream(json!({"alias": "web", "port": 80, "tls": true})), "field upstream.tls: is unknown"),
         (json!({"a.example": {"redirect": {"to": "a.example"}}}), "field redirect.to: leads to itself"),
         (json!({"a.example": {"redirect": {"to": "b.example/x"}}}), "field redirect.to: `example/x` is not"),
-        (json!({"a.example": {"redirect": {"to": "b.example", "code": 200}}}), "field redirect.code: 200 is no redirect"),
+        (
+            json!({"a.example": {"redirect": {"to": "b.example", "code": 200}}}),
+            "field redirect.code: 200 is no redirect",
+        ),
     ] {
         let said = refusal(&document(&hosts));
         assert!(said.contains(words), "{said}\nlacks {words}");
@@ -178,4 +194,11 @@ fn a_refusal_names_the_field_of_what_is_no_host() {
         let said = Table::parse(cut.as_bytes()).unwrap_err().to_string();
         assert!(said.contains("the table is no JSON"), "{said}");
     }
+}
+
+#[test]
+fn the_table_in_the_readme_is_one() {
+    let section = include_str!("../../README.md").split("\n## The router of a host\n").nth(1).unwrap();
+    let json = section.split("```json").nth(1).unwrap().split("```").next().unwrap();
+    assert_eq!(Table::parse(json.as_bytes()).unwrap().len(), 5);
 }

@@ -136,12 +136,8 @@ impl<'t> Answer<'t> {
             }
             Self::Maintenance => (StatusCode::SERVICE_UNAVAILABLE, MAINTENANCE_PAGE),
             Self::Placeholder { identity: Some(_) } => (StatusCode::OK, "No application deployed yet\n"),
-            Self::Placeholder { identity: None } => {
-                (StatusCode::SERVICE_UNAVAILABLE, "No application deployed yet\n")
-            }
-            Self::Redirect { code, .. } => {
-                (StatusCode::from_u16(*code).unwrap_or(StatusCode::PERMANENT_REDIRECT), "")
-            }
+            Self::Placeholder { identity: None } => (StatusCode::SERVICE_UNAVAILABLE, "No application deployed yet\n"),
+            Self::Redirect { code, .. } => (StatusCode::from_u16(*code).unwrap_or(StatusCode::PERMANENT_REDIRECT), ""),
             Self::Identity(nonce) => return (StatusCode::OK, Cow::Owned((*nonce).to_owned())),
         };
         (status, Cow::Borrowed(text))
@@ -226,7 +222,10 @@ mod tests {
     fn the_placeholder_is_marked_whether_it_passes_or_not() {
         for (identity, status) in [(Some(NONCE), 200), (None, 503)] {
             let response = Answer::Placeholder { identity }.into_response();
-            assert_eq!((response.status().as_u16(), &response.headers()[PLACEHOLDER]), (status, &"true".parse().unwrap()));
+            assert_eq!(
+                (response.status().as_u16(), &response.headers()[PLACEHOLDER]),
+                (status, &"true".parse().unwrap())
+            );
         }
     }
 

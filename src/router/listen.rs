@@ -59,7 +59,8 @@ impl Listener {
     pub async fn open(listen: &Listen, mode: u32) -> anyhow::Result<Self> {
         match listen {
             Listen::Unix(path) => {
-                let listener = unix(path, mode).await.with_context(|| format!("listening at unix:{}", path.display()))?;
+                let listener =
+                    unix(path, mode).await.with_context(|| format!("listening at unix:{}", path.display()))?;
                 Ok(Self::Unix(listener))
             }
             Listen::Tcp(address) => {

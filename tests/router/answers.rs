@@ -60,7 +60,8 @@ async fn an_app_under_maintenance_has_a_page_that_says_when_to_come_back() {
 #[tokio::test]
 async fn every_site_says_whose_host_it_is_and_so_does_a_health_check() {
     let app = App::start("v1").await;
-    let routes = [("app.test", upstream(app.port)), ("gone.test", Route::Unavailable), ("new.test", Route::Placeholder)];
+    let routes =
+        [("app.test", upstream(app.port)), ("gone.test", Route::Unavailable), ("new.test", Route::Placeholder)];
     let host = Host::start(&table(routes)).await;
     for name in ["app.test", "gone.test", "new.test"] {
         let answer = host.get(name, IDENTITY_PATH).await;

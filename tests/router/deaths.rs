@@ -56,7 +56,8 @@ async fn a_broken_table_leaves_the_last_good_one_and_says_so() {
     };
     refused(0).await;
     let bad = r#"{"version":1,"node":{"nonce":"nonce-of-this-node","healthPath":"/"},"hosts":{"app.test":{"upstream":{"alias":"web","port":0}}}}"#;
-    for (text, words) in [(bad, "host \"app.test\", field upstream.port: 0 is no port"), ("{", "the table is no JSON")] {
+    for (text, words) in [(bad, "host \"app.test\", field upstream.port: 0 is no port"), ("{", "the table is no JSON")]
+    {
         replace(&host.table_file(), text);
         refused(1).await;
         eventually(SOON, "the reason to be told", async || {

@@ -63,9 +63,7 @@ async fn ten_thousand_names_and_another_ten_thousand_after_them_fit_into_20_mb()
     let directory = tempfile::tempdir().unwrap();
     let many = |port: u16| {
         let names: Vec<String> = (0..10_000).map(|n| format!("site-{n}.tenants.example.com")).collect();
-        table(names.iter().map(|name| {
-            (name.as_str(), Route::Upstream { alias: name.replace('.', "-").into(), port })
-        }))
+        table(names.iter().map(|name| (name.as_str(), Route::Upstream { alias: name.replace('.', "-").into(), port })))
     };
     let router = Router::start(directory.path(), "one", &[]).await;
     for port in 1..=10 {
@@ -73,8 +71,12 @@ async fn ten_thousand_names_and_another_ten_thousand_after_them_fit_into_20_mb()
         replace(&directory.path().join("table.json"), &table.json());
         router.serves(&table).await;
     }
-    assert_eq!(router.lookup("site-9999.tenants.example.com").await.header("x-upstream"), "site-9999-tenants-example-com:10");
-    let status = std::fs::read_to_string(Path::new("/proc").join(router.program.pid.to_string()).join("status")).unwrap();
+    assert_eq!(
+        router.lookup("site-9999.tenants.example.com").await.header("x-upstream"),
+        "site-9999-tenants-example-com:10"
+    );
+    let status =
+        std::fs::read_to_string(Path::new("/proc").join(router.program.pid.to_string()).join("status")).unwrap();
     let field = |name: &str| {
         let line = status.lines().find_map(|line| line.strip_prefix(name)).unwrap();
         line.split_whitespace().next().unwrap().parse::<u64>().unwrap()

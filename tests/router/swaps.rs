@@ -30,8 +30,7 @@ async fn chat(name: &'static str) -> (u16, JoinSet<()>) {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn swaps_lose_no_request_and_close_no_connection() {
     let (apps, chats) = ([App::start("v1").await, App::start("v2").await], [chat("old").await, chat("new").await]);
-    let version =
-        |n: usize| table([("app.test", upstream(apps[n].port)), ("chat.test", upstream(chats[n].0))]);
+    let version = |n: usize| table([("app.test", upstream(apps[n].port)), ("chat.test", upstream(chats[n].0))]);
     let host = Host::start(&version(0)).await;
     let talk = async || {
         let stream = host.trust().connect(host.https, "chat.test").await.unwrap();
