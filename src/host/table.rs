@@ -350,7 +350,7 @@ fn read_route(host: &str, value: Value) -> Result<Route, TableError> {
         },
         Value::Object(kinds) if kinds.len() == 1 => {
             let Some((kind, Value::Object(fields))) = kinds.into_iter().next() else { return Err(unknown()) };
-            let mut fields = Fields { host, kind: &kind, fields };
+            let mut fields = Fields { host, kind: &kind, left: fields };
             let route = match kind.as_str() {
                 "upstream" => Route::Upstream { alias: fields.text("alias")?, port: fields.number("port", None)? },
                 "redirect" => {
@@ -369,7 +369,7 @@ fn read_route(host: &str, value: Value) -> Result<Route, TableError> {
 struct Fields<'a> {
     host: &'a str,
     kind: &'a str,
-    fields: Map<String, Value>,
+    left: Map<String, Value>,
 }
 
 impl Fields<'_> {
@@ -378,7 +378,7 @@ impl Fields<'_> {
     }
 
     fn text(&mut self, field: &str) -> Result<Box<str>, TableError> {
-        match self.fields.remove(field) {
+        match self.left.remove(field) {
             Some(Value::String(text)) => Ok(text.into_boxed_str()),
             Some(_) => Err(self.error(field, "is no text")),
             None => Err(self.error(field, "is missing")),
@@ -386,7 +386,7 @@ impl Fields<'_> {
     }
 
     fn number(&mut self, field: &str, default: Option<u16>) -> Result<u16, TableError> {
-        match self.fields.remove(field) {
+        match self.left.remove(field) {
             Some(value) => {
                 let number = value.as_u64().and_then(|number| u16::try_from(number).ok());
                 number.ok_or_else(|| self.error(field, format!("{value} is no number from 0 to 65535")))
@@ -396,7 +396,7 @@ impl Fields<'_> {
     }
 
     fn end(self) -> Result<(), TableError> {
-        match self.fields.keys().next() {
+        match self.left.keys().next() {
             Some(field) => Err(self.error(field, "is unknown")),
             None => Ok(()),
         }

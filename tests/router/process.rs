@@ -59,7 +59,7 @@ async fn told_to_stop_it_ends_with_success_though_connections_are_open() {
 }
 
 #[tokio::test]
-async fn ten_thousand_names_and_another_ten_thousand_after_them_fit_into_20_mb() {
+async fn ten_thousand_names_and_ten_tables_of_them_take_less_than_12_mb() {
     let directory = tempfile::tempdir().unwrap();
     let many = |port: u16| {
         let names: Vec<String> = (0..10_000).map(|n| format!("site-{n}.tenants.example.com")).collect();
@@ -75,11 +75,10 @@ async fn ten_thousand_names_and_another_ten_thousand_after_them_fit_into_20_mb()
         router.lookup("site-9999.tenants.example.com").await.header("x-upstream"),
         "site-9999-tenants-example-com:10"
     );
-    let status =
-        std::fs::read_to_string(Path::new("/proc").join(router.program.pid.to_string()).join("status")).unwrap();
-    let field = |name: &str| {
-        let line = status.lines().find_map(|line| line.strip_prefix(name)).unwrap();
-        line.split_whitespace().next().unwrap().parse::<u64>().unwrap()
-    };
-    assert!(field("VmHWM:") < 20_000, "{} KB at its peak, {} KB now", field("VmHWM:"), field("VmRSS:"));
+    let status = Path::new("/proc").join(router.program.pid.to_string()).join("status");
+    let status = std::fs::read_to_string(status).unwrap();
+    let own = status.lines().find_map(|line| line.strip_prefix("RssAnon:")).unwrap();
+    // Without the pages of the program's file, which are many times those of an optimised one.
+    let own: u64 = own.split_whitespace().next().unwrap().parse().unwrap();
+    assert!(own < 12_000, "{own} KB of its own");
 }

@@ -1,11 +1,13 @@
 //! Swaps under load.
 
+use std::time::Instant;
+
 use futures::{SinkExt, StreamExt};
 use tokio::net::TcpListener;
 use tokio::task::JoinSet;
 use tokio_tungstenite::tungstenite::Message;
 
-use crate::load::{Load, Site};
+use crate::load::{Hit, Load, Site};
 use crate::rig::{App, Host, table, upstream};
 
 /// An app that speaks WebSocket, and answers each message with its name.
@@ -40,9 +42,12 @@ async fn swaps_lose_no_request_and_close_no_connection() {
     let site = Site { address: host.https, name: "app.test", trust: host.trust() };
     let load = Load::start(&site, 4, 4);
     load.served(50).await;
+    let mut settled = Vec::new();
     for n in 1..=10 {
         host.set(&version(n % 2)).await;
+        let start = Instant::now();
         load.served(40).await;
+        settled.push((start..Instant::now(), ["v1", "v2"][n % 2]));
         before.send(Message::text("still there?")).await.unwrap();
         assert_eq!(before.next().await.unwrap().unwrap(), Message::text("old"), "after swap {n}");
         if n == 1 {
@@ -53,8 +58,10 @@ async fn swaps_lose_no_request_and_close_no_connection() {
     }
     let tally = load.end().await;
     assert_eq!((tally.failed, tally.closed), (Vec::<String>::new(), 0), "of {}", tally.hits.len());
-    for version in ["v1", "v2"] {
-        let hits = tally.hits.iter().filter(|hit| hit.body.starts_with(version)).count();
-        assert!(hits > 50, "{hits} answers of {version}");
+    for (time, version) in settled {
+        let within = |hit: &&Hit| time.contains(&hit.sent) && time.contains(&hit.answered);
+        let (right, wrong): (Vec<_>, Vec<_>) =
+            tally.hits.iter().filter(within).partition(|hit| hit.body.starts_with(version));
+        assert!(right.len() > 20 && wrong.is_empty(), "{} of {version}, {wrong:?} besides", right.len());
     }
 }
