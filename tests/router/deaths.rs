@@ -20,10 +20,10 @@ async fn nothing_was_lost(load: Load) {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn killing_either_router_loses_nothing() {
+async fn killing_or_restarting_either_router_loses_nothing() {
     let (_app, mut host, load) = under_load().await;
-    for (n, name) in ["one", "two"].into_iter().enumerate() {
-        assert_eq!(host.routers[n].program.end("KILL").await, Some(128 + 9));
+    for (n, name, signal, status) in [(0, "one", "KILL", 128 + 9), (0, "one", "TERM", 0), (1, "two", "KILL", 128 + 9)] {
+        assert_eq!(host.routers[n].program.end(signal).await, Some(status));
         load.served(100).await;
         assert!(host.routers[n].socket.exists(), "it left its socket behind");
         host.routers[n] = Router::start(host.directory.path(), name, &[]).await;
