@@ -91,7 +91,7 @@ async fn size(host: &Host, apps: [&App; 2]) {
     let before = processor(pid);
     let idle = Duration::from_secs(10);
     tokio::time::sleep(idle).await;
-    let used = (processor(pid) - before).as_secs_f64() / idle.as_secs_f64();
+    let used = processor(pid).saturating_sub(before).as_secs_f64() / idle.as_secs_f64();
     row("processor of an idle router, % of a core", format!("{:.2}", used * 100.0), "");
 }
 
@@ -107,7 +107,7 @@ async fn price(what: &str, host: &Host, pids: &[u32]) {
         assert_eq!(visit.get("/").await.unwrap().status, 200);
         took.push(started.elapsed());
     }
-    let each = (used() - before) / REQUESTS;
+    let each = used().saturating_sub(before) / REQUESTS;
     row(&format!("{what}: a request, ms, p50"), at(&took, 50), "");
     row("  p99", at(&took, 99), "");
     row("  processor, of Caddy and routers, ms", milliseconds(each), "");
