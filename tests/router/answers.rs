@@ -21,8 +21,11 @@ async fn a_host_nobody_has_is_not_found_over_http_and_on_a_known_connection() {
 
 #[tokio::test]
 async fn a_withdrawn_app_is_503_one_that_refuses_connections_502_and_an_app_s_own_errors_are_its_own() {
-    let routes = [("gone.test", Route::Unavailable), ("dead.test", upstream(free_port()))];
+    let app = App::start("v1").await;
+    let routes =
+        [("gone.test", Route::Unavailable), ("dead.test", upstream(free_port())), ("app.test", upstream(app.port))];
     let host = Host::start(&table(routes)).await;
+    assert_eq!(host.get("app.test", "/own").await.said(), (503, "busy"));
     for _ in 0..2 {
         assert_eq!(host.get("gone.test", "/").await.said(), (503, "Service Unavailable - VM not responding"));
         assert_eq!(host.get("dead.test", "/").await.said(), (502, "Bad Gateway"));

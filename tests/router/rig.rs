@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use axum::extract::Request;
 use axum::response::IntoResponse;
-use http::Request as Wire;
+use http::{Request as Wire, StatusCode};
 use roadstead::host::caddy::{AccessLog, AdminSocket, Config, Issuer, NotTaken, Settings, judge};
 use roadstead::host::table::{Node, Route, Table};
 use serde_json::Value;
@@ -252,7 +252,8 @@ pub struct App {
 }
 
 impl App {
-    /// `/seen` is answered with the request's head, everything else with the name and the body it was sent.
+    /// `/seen` is answered with the request's head, `/own` with a 503, everything else with the name and the body it was
+    /// sent.
     pub async fn start(name: &'static str) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let port = listener.local_addr().unwrap().port();
@@ -261,6 +262,9 @@ impl App {
             let body = axum::body::to_bytes(body, 1 << 24).await.unwrap();
             if parts.uri.path() == "/seen" {
                 return format!("{} {}\n{:#?}", parts.method, parts.uri, parts.headers).into_response();
+            }
+            if parts.uri.path() == "/own" {
+                return (StatusCode::SERVICE_UNAVAILABLE, "busy").into_response();
             }
             format!("{name}{}", String::from_utf8_lossy(&body)).into_response()
         };
