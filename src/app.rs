@@ -43,7 +43,7 @@ use crate::runtime::claims::Claims;
 use crate::runtime::driver::{self, Parts};
 use crate::runtime::events::Events;
 use crate::store::Store;
-use crate::{gateway, probe, telemetry};
+use crate::{gateway, probe, router, telemetry};
 
 /// How long writes in hand may take after the process was told to stop.
 const GRACE: Duration = Duration::from_secs(20);
@@ -62,6 +62,17 @@ pub fn run(settings: Settings) -> anyhow::Result<()> {
     let _ = rustls::crypto::ring::default_provider().install_default();
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().context("starting the runtime")?;
     runtime.block_on(operate(settings))
+}
+
+/// Runs a router until it is told to stop.
+///
+/// # Errors
+/// When it cannot start.
+pub fn route(settings: router::Settings) -> anyhow::Result<()> {
+    telemetry::start()?;
+    // One thread: a lookup is a few microseconds of work, and there are two routers on a host.
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().context("starting the runtime")?;
+    runtime.block_on(async { router::run(settings, stop_signal()).await })
 }
 
 async fn operate(settings: Settings) -> anyhow::Result<()> {

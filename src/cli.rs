@@ -9,6 +9,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use ipnet::IpNet;
 
 use crate::api::names::ClusterId;
+use crate::router::{self, Listen};
 use crate::{gateway, store};
 
 /// Turns Kubernetes objects into VMs and names, and back into nothing when they are deleted.
@@ -25,6 +26,8 @@ pub struct Cli {
 pub enum Command {
     /// Run the operator.
     Run(Box<Settings>),
+    /// Tell a host's Caddy where each request goes, from the routing table in a file.
+    Router(Router),
     /// Print the custom resource definitions as YAML, or write one file a kind.
     Crd {
         /// Write `<plural>.yaml` files into this directory instead of printing.
@@ -183,6 +186,28 @@ impl Gateway {
     #[must_use]
     pub fn history_limits(&self) -> store::Limits {
         store::Limits { age: self.history_age, bytes: self.history_size }
+    }
+}
+
+/// Settings of a router on a host.
+#[derive(Debug, Clone, Args)]
+pub struct Router {
+    /// The file of the routing table. It is read again when another takes its place.
+    #[arg(long, value_name = "FILE")]
+    pub table: PathBuf,
+    /// Where it is asked: `unix:/PATH` for Caddy, and `tcp:ADDRESS:PORT` for metrics. May be given more than once.
+    #[arg(long, required = true, value_name = "PLACE", value_parser = Listen::parse)]
+    pub listen: Vec<Listen>,
+    /// The mode of its unix sockets.
+    #[arg(long, default_value = "0660", value_name = "OCTAL", value_parser = router::listen::mode)]
+    pub socket_mode: u32,
+}
+
+impl Router {
+    /// The settings of the router.
+    #[must_use]
+    pub fn settings(self) -> router::Settings {
+        router::Settings { table: self.table, listen: self.listen, socket_mode: self.socket_mode }
     }
 }
 

@@ -12,11 +12,12 @@
 //! * [`controllers`]: one folder a kind; a reader learns the product from the `plan` modules;
 //! * [`dns`]: one writer a zone, the Cloudflare client, and asking name servers;
 //! * [`cloud`]: providers of VMs, their one snapshot, the deletion brake, orphans;
-//! * [`host`]: what runs on a host: how an app's Compose file is judged and completed;
+//! * [`host`]: what is done on a host: SSH to it, how an app's Compose file is judged and completed, its routing table and
+//!   its Caddy's configuration; nothing of the operator uses it yet;
 //! * [`probe`]: health probes, from declared targets to verdicts;
 //! * [`gateway`]: the REST API with its keys, over ports that [`app`] fills; [`store`]: the history, on disk;
+//! * [`router`]: `roadstead router`, which tells that Caddy where each request goes;
 //! * [`slb`]: the Worker at Cloudflare's edge that spreads requests over a group's origins, its plan and its client;
-//! * [`host`]: what is done on a host, over SSH; nothing of the operator uses it yet;
 //! * [`outside`]: the outcomes of an external call, and request budgets;
 //! * [`runtime`]: driver, error classes, status writer, claims, caches, events;
 //! * [`cli`], [`health`], [`metrics`], [`telemetry`]: settings in, observations out.
@@ -33,6 +34,7 @@ pub mod host;
 pub mod metrics;
 pub mod outside;
 pub mod probe;
+pub mod router;
 pub mod runtime;
 pub mod slb;
 pub mod store;

@@ -23,6 +23,6 @@ pub use cluster::{Cluster, condition};
 pub use control_plane::ControlPlane;
 pub use eventually::{Look, eventually};
 pub use operator::{Operator, OperatorOptions, SimAddresses};
-pub use process::{Supervised, free_port, repository, unique, workerd};
+pub use process::{Supervised, caddy, free_port, repository, unique, workerd};
 pub use proxy::{ApiProxy, Fate, Held, Release, Write};
 pub use write_counter::{WriteCount, WriteCounter};

@@ -25,6 +25,18 @@ pub fn workerd() -> PathBuf {
     binary.clone()
 }
 
+/// The pinned Caddy, installed on first use.
+#[must_use]
+pub fn caddy() -> PathBuf {
+    static BINARY: OnceLock<PathBuf> = OnceLock::new();
+    let binary = BINARY.get_or_init(|| {
+        let installed = Command::new(repository().join("tests/tools/caddy/build.sh")).status().unwrap();
+        assert!(installed.success(), "tests/tools/caddy/build.sh failed: {installed}");
+        repository().join("target/tools/caddy")
+    });
+    binary.clone()
+}
+
 /// A port nobody listens on at the moment of the call, outside the range the kernel hands out to others.
 #[must_use]
 pub fn free_port() -> u16 {
