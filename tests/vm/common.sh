@@ -44,7 +44,8 @@ ours() {
   tr '\0' ' ' 2>/dev/null <"/proc/$pid/cmdline" | grep -qF "$rig/" && echo "$pid"
 }
 
-ended() { ! kill -0 "$1" 2>/dev/null; }
+# Also when its parent has yet to learn of it.
+ended() { ! grep -q . "/proc/$1/cmdline" 2>/dev/null; }
 
 # The machine filters what crosses a bridge by its forwarding rules. A firewall that drops what it does not know then needs
 # to be told of ours.

@@ -22,10 +22,24 @@ mkdir -p "$rig"/{client,trust,registry,seeds} "$engine" "$logs"
 chmod 700 "$rig"
 trap 'tail -n 20 "$logs"/* >&2; "$here/stop.sh" "$vm"' EXIT
 
-# Mounts of its own, that end with the engine whatever becomes of it; and a /run of its own, where it would otherwise find
-# the containerd of the machine and work with that.
-unshare --mount --propagation private sh -c 'mount -t tmpfs -o mode=755 tmpfs /run && exec "$@"' sh \
-  dockerd --host "unix://$socket" --data-root "$engine" --exec-root "$rig/run" --pidfile "$rig/engine.pid" \
+# Mounts of their own, that end with the engine whatever becomes of it. Among them are empty directories in place of those
+# where it would find the machine's settings, leave a key, and meet the machine's containerd.
+mkdir -p /etc/docker
+cat >"$rig/containerd.toml" <<T
+version = 2
+root = "$engine/containerd"
+state = "$rig/run/containerd"
+disabled_plugins = ["io.containerd.grpc.v1.cri", "io.containerd.internal.v1.opt"]
+[grpc]
+address = "$rig/containerd.sock"
+T
+unshare --mount --propagation private sh -c 'for at in /run /etc/docker; do mount -t tmpfs -o mode=755 tmpfs $at || exit; done
+  containerd --config "$1/containerd.toml" --log-level warn &
+  echo $! >"$1/containerd.pid"
+  shift
+  exec "$@"' sh "$rig" \
+  dockerd --host "unix://$socket" --containerd "$rig/containerd.sock" --log-level warn \
+  --data-root "$engine" --exec-root "$rig/run" --pidfile "$rig/engine.pid" \
   --bridge none --iptables=false --ip6tables=false --ip-forward=false --ip-masq=false --userland-proxy=false \
   --default-address-pool base=198.18.0.0/15,size=24 --insecure-registry 198.18.0.0/15 \
   --exec-opt native.cgroupdriver=cgroupfs --cgroup-parent "/$group" --oom-score-adjust 0 \

@@ -8,7 +8,7 @@ if ours "$rig/engine.pid" >/dev/null; then
   engine ps -aq | xargs -r env docker --config "$rig/client" -H "unix://$socket" rm -fv >/dev/null || true
   engine network rm "$network" >/dev/null 2>&1 || true
 fi
-for file in acme registry engine run/containerd/containerd; do
+for file in acme registry engine containerd; do
   pid=$(ours "$rig/$file.pid") || continue
   kill "$pid" 2>/dev/null || true
   await 20 ended "$pid" || kill -KILL "$pid" 2>/dev/null || true
@@ -19,7 +19,7 @@ mapfile -t groups < <(find /sys/fs/cgroup -mindepth 1 -maxdepth 2 -type d -name 
 in_groups() { find "${groups[@]}" -name cgroup.procs -exec cat {} + 2>/dev/null; }
 if [[ ${#groups[@]} -gt 0 ]]; then
   for directory in /proc/[0-9]*; do
-    if tr '\0' ' ' 2>/dev/null <"$directory/cmdline" | grep -qF -- "-address $rig/run/"; then
+    if tr '\0' ' ' 2>/dev/null <"$directory/cmdline" | grep -qF -- "-address $rig/containerd.sock"; then
       kill -KILL "${directory#/proc/}" 2>/dev/null || true
     fi
   done
