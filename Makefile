@@ -22,6 +22,7 @@ test: controlplane ## everything the README claims, against a real control plane
 	@$(stage) "ten thousand servers" "4 min on 2 cores" cargo test --test groups_storms -- --ignored
 
 test-hosts: ## container VMs with real cloud-init, OpenSSH and Docker, on Linux as root; installs Debian packages they need
+	@$(stage) "packages" "1 min the first time" tests/vm/packages.sh
 	@$(stage) "VM image" "3 min and 600 MB the first time on 2 cores" tests/vm/build-image.sh
 	@$(stage) "build" "7 min cold on 2 cores" cargo test --test vms --no-run
 	@$(stage) "hosts" "1 min on 2 cores" tests/vm/with.sh cargo test --test vms -- --ignored

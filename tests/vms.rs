@@ -70,7 +70,11 @@ impl Cloud {
         let mut vms = VmsOptions::of_rig(&directory).unwrap();
         change(&mut vms);
         let options = Options { resolver: rig["VM_RESOLVER"].parse().unwrap(), vms: Some(vms), ..Options::default() };
-        let sim = Sim::start(options).await.unwrap();
+        // The last test's simulator lets go of the address for names a moment after its test.
+        let sim = eventually(SOON, "a simulator", async || {
+            Sim::start(options.clone()).await.map_err(|error| error.to_string())
+        });
+        let sim = sim.await;
         sim.digitalocean.put_token(TokenSpec::new(TOKEN));
         let keys = TempDir::new().unwrap();
         for name in ["person", "host"] {

@@ -55,8 +55,12 @@ if ! engine image inspect "$name" >/dev/null 2>&1; then
   engine import -c 'ENTRYPOINT ["/usr/local/sbin/vm-entrypoint"]' -c 'ENV container=docker' -c 'VOLUME /var/lib/docker' \
     "$image" "$name" >/dev/null
 fi
-engine network create --internal -o "com.docker.network.bridge.name=$bridge" "$network" >/dev/null
+# The engine finds addresses that nobody uses here, but gives a container one of our choice only where we chose them all.
+create() { engine network create --internal -o "com.docker.network.bridge.name=$bridge" "$@" "$network" >/dev/null; }
+create
 read -r subnet gateway < <(engine network inspect -f '{{with index .IPAM.Config 0}}{{.Subnet}} {{.Gateway}}{{end}}' "$network")
+engine network rm "$network" >/dev/null
+create --subnet "$subnet" --gateway "$gateway"
 ! bridges_are_filtered || forwarding_rule -I
 
 # An authority for what VMs would find on the Internet.
