@@ -127,7 +127,8 @@ impl Cloud {
 
     /// A droplet that the API calls active and gives an address.
     async fn boot(&self, name: &str) -> Vm {
-        let (id, _) = self.order(name).await;
+        let (id, action) = self.order(name).await;
+        assert_eq!(self.outcome(action).await, "completed", "the rig's logs are in target/vm/logs");
         let address = eventually(BOOT, "an active droplet with an address", async || {
             let (_, found) = self.call(Method::GET, &format!("droplets/{id}"), None).await;
             let networks = found["droplet"]["networks"]["v4"].as_array().cloned().unwrap_or_default();

@@ -13,6 +13,7 @@
 set -euo pipefail
 source "$(dirname "${BASH_SOURCE[0]}")/common.sh"
 [[ $vm =~ ^[A-Za-z0-9._/+-]{1,70}$ ]] || fail "$vm is too long for the path of a socket, or has characters other than A-Z a-z 0-9 . _ / + -"
+[[ $(id -u) -eq 0 ]] || fail "container VMs need root"
 "$here/packages.sh"
 image=$("$here/build-image.sh" "$vm/images")
 ! ours "$rig/engine.pid" >/dev/null || fail "a rig runs in $rig already: end it with tests/vm/stop.sh"
