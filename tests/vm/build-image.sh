@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
-# Build the image of a VM: Debian 12 with systemd, OpenSSH, cloud-init, Docker and Compose. Prints the path of the image,
-# a tar archive whose name has the hash of all that goes into it. Usage: build-image.sh [DIR]   (default: target/vm/images)
-# Does nothing when DIR already holds it.
+# Build the image of a VM: Debian 12 with systemd, OpenSSH, cloud-init, Docker and Compose. Prints its path: a tar
+# archive whose name has the hash of all that goes into it. Does nothing when DIR already holds it.
+# Usage: build-image.sh [DIR]   (default: target/vm/images)
 set -euo pipefail
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 images=${1:-$here/../../target/vm/images}

@@ -47,8 +47,8 @@ ours() {
 # Also when its parent has yet to learn of it.
 ended() { ! grep -q . "/proc/$1/cmdline" 2>/dev/null; }
 
-# The machine filters what crosses a bridge by its forwarding rules. A firewall that drops what it does not know then needs
-# to be told of ours.
+# The machine filters what crosses a bridge by its forwarding rules. A firewall that drops what it does not know
+# then has to be told of ours.
 bridges_are_filtered() {
   [[ $(cat /proc/sys/net/bridge/bridge-nf-call-iptables 2>/dev/null) == 1 ]] && command -v iptables >/dev/null
 }

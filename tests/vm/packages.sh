@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Make sure that the programs of the rig are there. As root on Debian the missing ones are installed as packages, none of
-# them started; elsewhere this says what is missing. Usage: packages.sh
+# Make sure that the programs of the rig are there. As root on Debian the missing ones are installed as packages, and
+# none is started; elsewhere this says what is missing. Usage: packages.sh
 set -euo pipefail
 
 # PROGRAM PACKAGE: what the scripts of this directory call.

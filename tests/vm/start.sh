@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Start a rig for container VMs: a Docker engine of its own, a network without a way out, a registry and an ACME server on
-# it. Usage: start.sh [DIR]   (default: target/vm; stop.sh ends it)
+# Start a rig for container VMs: a Docker engine of its own, a network without a way out, a registry and an ACME server
+# on it. Usage: start.sh [DIR]   (default: target/vm; stop.sh ends it)
 # Prints the rig's directory. Its file `env` says where everything is:
 #   VM_ENGINE       the engine's socket             VM_CLIENT      a configuration directory for the docker client
 #   VM_IMAGE        the image of a VM               VM_NETWORK     the engine's network for VMs
@@ -12,7 +12,8 @@
 # Nothing of a Docker that the machine may have is used or changed: not its sockets, directories, bridges or rules.
 set -euo pipefail
 source "$(dirname "${BASH_SOURCE[0]}")/common.sh"
-[[ $vm =~ ^[A-Za-z0-9._/+-]{1,70}$ ]] || fail "$vm is too long for the path of a socket, or has characters other than A-Z a-z 0-9 . _ / + -"
+[[ $vm =~ ^[A-Za-z0-9._/+-]{1,70}$ ]] ||
+  fail "$vm is too long for the path of a socket, or has characters other than A-Z a-z 0-9 . _ / + -"
 [[ $(id -u) -eq 0 ]] || fail "container VMs need root"
 "$here/packages.sh"
 image=$("$here/build-image.sh" "$vm/images")
@@ -23,8 +24,8 @@ mkdir -p "$rig"/{client,trust,registry,seeds} "$engine" "$logs"
 chmod 700 "$rig"
 trap 'tail -n 20 "$logs"/* >&2; "$here/stop.sh" "$vm"' EXIT
 
-# Mounts of their own, that end with the engine whatever becomes of it. Among them are empty directories in place of those
-# where it would find the machine's settings, leave a key, and meet the machine's containerd.
+# Mounts of their own, that end with the engine whatever becomes of it. Among them are empty directories in place of
+# those where it would find the machine's settings, leave a key, and meet the machine's containerd.
 mkdir -p /etc/docker
 cat >"$rig/containerd.toml" <<T
 version = 2
@@ -34,7 +35,8 @@ disabled_plugins = ["io.containerd.grpc.v1.cri", "io.containerd.internal.v1.opt"
 [grpc]
 address = "$rig/containerd.sock"
 T
-unshare --mount --propagation private sh -c 'for at in /run /etc/docker; do mount -t tmpfs -o mode=755 tmpfs $at || exit; done
+unshare --mount --propagation private sh -c '
+  for at in /run /etc/docker; do mount -t tmpfs -o mode=755 tmpfs $at || exit; done
   containerd --config "$1/containerd.toml" --log-level warn &
   echo $! >"$1/containerd.pid"
   shift
@@ -53,13 +55,14 @@ engine network rm "$network" >/dev/null 2>&1 || true
 name=roadstead-vm:$(basename "$image" .tar | cut -d- -f2)
 if ! engine image inspect "$name" >/dev/null 2>&1; then
   engine image prune -af >/dev/null
-  engine import -c 'ENTRYPOINT ["/usr/local/sbin/vm-entrypoint"]' -c 'ENV container=docker' -c 'VOLUME /var/lib/docker' \
-    "$image" "$name" >/dev/null
+  engine import -c 'ENTRYPOINT ["/usr/local/sbin/vm-entrypoint"]' -c 'ENV container=docker' \
+    -c 'VOLUME /var/lib/docker' "$image" "$name" >/dev/null
 fi
-# The engine finds addresses that nobody uses here, but gives a container one of our choice only where we chose them all.
+# The engine finds addresses that nobody uses here, but gives a container one of our choice only where we chose all.
 create() { engine network create --internal -o "com.docker.network.bridge.name=$bridge" "$@" "$network" >/dev/null; }
 create
-read -r subnet gateway < <(engine network inspect -f '{{with index .IPAM.Config 0}}{{.Subnet}} {{.Gateway}}{{end}}' "$network")
+addresses='{{with index .IPAM.Config 0}}{{.Subnet}} {{.Gateway}}{{end}}'
+read -r subnet gateway < <(engine network inspect -f "$addresses" "$network")
 engine network rm "$network" >/dev/null
 create --subnet "$subnet" --gateway "$gateway"
 ! bridges_are_filtered || forwarding_rule -I
@@ -67,7 +70,8 @@ create --subnet "$subnet" --gateway "$gateway"
 # An authority for what VMs would find on the Internet.
 cd "$rig"
 ec=(-newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes)
-openssl req -x509 "${ec[@]}" -days 30 -subj '/CN=rig authority' -keyout authority.key -out trust/authority.pem 2>/dev/null
+openssl req -x509 "${ec[@]}" -days 30 -subj '/CN=rig authority' -keyout authority.key \
+  -out trust/authority.pem 2>/dev/null
 openssl req "${ec[@]}" -subj "/CN=$gateway" -keyout server.key -out server.csr 2>/dev/null
 openssl x509 -req -in server.csr -CA trust/authority.pem -CAkey authority.key -CAcreateserial -days 30 \
   -extfile <(echo "subjectAltName=IP:$gateway") -out server.pem 2>/dev/null

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# End a rig and remove what it left on the machine: VMs, processes, bridge, rule, control groups. Nothing happens if there
-# is none. Usage: stop.sh [DIR]   (default: target/vm)
+# End a rig and remove what it left on the machine: VMs, processes, bridge, rule, control groups. Nothing happens if
+# there is none. Usage: stop.sh [DIR]   (default: target/vm)
 set -euo pipefail
 source "$(dirname "${BASH_SOURCE[0]}")/common.sh"
 
@@ -14,7 +14,7 @@ for file in acme registry engine containerd; do
   await 20 ended "$pid" || kill -KILL "$pid" 2>/dev/null || true
 done
 
-# After an engine that was killed: what ran in its containers is in its control groups, what held them names its directory.
+# After an engine that was killed: what ran in its containers is in its control groups, what held them names its socket.
 mapfile -t groups < <(find /sys/fs/cgroup -mindepth 1 -maxdepth 2 -type d -name "$group" 2>/dev/null)
 in_groups() { find "${groups[@]}" -name cgroup.procs -exec cat {} + 2>/dev/null; }
 if [[ ${#groups[@]} -gt 0 ]]; then

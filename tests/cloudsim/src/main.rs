@@ -30,7 +30,7 @@ struct Cli {
     /// A file of authorities, as PEM, whose certificates of `https` origins are good to Workers.
     #[arg(long)]
     workers_authorities: Option<PathBuf>,
-    /// The directory of a running rig (tests/vm/start.sh) whose containers droplets become; without it they are records.
+    /// The directory of a running rig (tests/vm/start.sh) whose containers droplets become; without it, records.
     #[arg(long)]
     vms: Option<PathBuf>,
     #[command(subcommand)]

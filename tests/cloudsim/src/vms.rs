@@ -1,8 +1,8 @@
-//! VMs as containers: each boots its own init, runs real cloud-init, OpenSSH and Docker, and has an address on a bridge. A
-//! running rig (`tests/vm/start.sh`) has the engine, which is worked through its command line client.
+//! VMs as containers: each boots its own init, runs real cloud-init, OpenSSH and Docker, and has an address on a
+//! bridge. A running rig (`tests/vm/start.sh`) has the engine, which is worked through its command line client.
 //!
-//! What is ordered for one VM happens in that order, VMs side by side. All containers go when the simulator ends, however
-//! it ends.
+//! What is ordered for one VM happens in that order, VMs side by side. All containers go when the simulator ends,
+//! however it ends.
 
 use std::collections::{BTreeMap, HashMap};
 use std::net::Ipv4Addr;
@@ -76,8 +76,8 @@ impl VmsOptions {
         })
     }
 
-    /// The addresses for VMs, as the first of them and their number: all but the network's own, the engine's machine's and
-    /// the last, which reaches everyone.
+    /// The addresses for VMs, as the first of them and their number: all but the network's own, the engine's machine's
+    /// and the last, which reaches everyone.
     pub(crate) fn addresses(&self) -> (Ipv4Addr, u32) {
         let size = 1_u32.checked_shl(32_u32.saturating_sub(self.prefix.into())).unwrap_or_default();
         (Ipv4Addr::from(u32::from(self.subnet).saturating_add(2)), size.saturating_sub(3))
@@ -332,8 +332,8 @@ fn confinement(mounts: &str) -> Vec<String> {
         // Control groups of version 2, which can be given to a container.
         return ["--privileged", "--cgroupns=private"].map(str::to_owned).to_vec();
     }
-    // Version 1. Each hierarchy by itself, below a directory of the container's own: were they bound as a whole, systemd
-    // in there would make them read-only for the machine.
+    // Version 1. Each hierarchy by itself, below a directory of the container's own: were they bound as a whole,
+    // systemd in there would make them read-only for the machine.
     let security = ["seccomp=unconfined", "apparmor=unconfined", "systempaths=unconfined"];
     let mut arguments: Vec<String> = security.map(|option| format!("--security-opt={option}")).to_vec();
     arguments.extend(["--cap-add=ALL", "--cap-drop=SYS_RESOURCE"].map(str::to_owned));

@@ -1,6 +1,6 @@
 #!/bin/sh
 # Process 1 of a VM. Does what the machine and the network do for a real one before it boots, then becomes systemd.
-# RIG_NAMESERVER: the address of the only name server. /rig/authority.pem: an authority the VM trusts as it does public ones.
+# RIG_NAMESERVER: the address of the only name server. /rig/authority.pem: an authority to trust as public ones are.
 set -eu
 mount --make-rshared /
 

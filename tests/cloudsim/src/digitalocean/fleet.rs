@@ -188,8 +188,8 @@ impl Fleet {
         self.arrivals.insert((due, id));
     }
 
-    /// Ends, at `now`, what waited for the job that a VM reports as over. One that failed leaves a droplet as it was: `new`
-    /// for ever, if it is the job that should have started it.
+    /// Ends, at `now`, what waited for the job that a VM reports as over. One that failed leaves a droplet as it was:
+    /// `new` for ever, if it is the job that should have started it.
     pub(super) fn conclude(&mut self, report: &Report, now: Timestamp, settings: &Settings) {
         let id = report.vm;
         let Some(droplet) = self.droplets.get_mut(&id) else {

@@ -180,7 +180,8 @@ impl State {
         Some(info(droplet, account, now))
     }
 
-    /// Destroys a droplet as a person would: gone at once, or with its VM, though listings may still show it for `linger_ms`.
+    /// Destroys a droplet as a person would: gone at once, or with its VM, though listings may still show it for
+    /// `linger_ms`.
     /// False if it does not exist.
     pub fn remove_droplet(&self, id: u64) -> bool {
         let (mut world, now) = self.world();
