@@ -181,8 +181,7 @@ impl State {
     }
 
     /// Destroys a droplet as a person would: gone at once, or with its VM, though listings may still show it for
-    /// `linger_ms`.
-    /// False if it does not exist.
+    /// `linger_ms`. False if it does not exist.
     pub fn remove_droplet(&self, id: u64) -> bool {
         let (mut world, now) = self.world();
         let gone_at = if world.vms.is_some() { WHEN_DONE } else { now };
