@@ -10,6 +10,7 @@ pub mod faults;
 pub mod gate;
 pub mod journal;
 mod refusal;
+pub mod vms;
 pub mod workerd;
 
 use std::net::{Ipv4Addr, SocketAddr};
@@ -37,12 +38,14 @@ pub struct Options {
     pub resolver: SocketAddr,
     /// How uploaded Workers are run; without it they are only kept.
     pub workers: Option<cloudflare::WorkersOptions>,
+    /// What runs droplets as containers; without it they are only kept.
+    pub vms: Option<vms::VmsOptions>,
 }
 
 impl Default for Options {
     fn default() -> Self {
         let any = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
-        Self { http: any, dns: any, resolver: any, workers: None }
+        Self { http: any, dns: any, resolver: any, workers: None, vms: None }
     }
 }
 
@@ -76,12 +79,11 @@ impl Sim {
     /// Starts one.
     ///
     /// # Errors
-    /// When an address cannot be bound.
+    /// When an address cannot be bound, or the engine for VMs does not answer.
     pub async fn start(options: Options) -> anyhow::Result<Self> {
         let clock = Clock::default();
         let gate = Arc::new(Gate::new(clock.clone()));
         let cloudflare = Arc::new(cloudflare::State::new(clock.clone()));
-        let digitalocean = Arc::new(digitalocean::State::new(clock.clone()));
         let weather = Arc::new(Dns::new(clock.clone(), cloudflare.clone()));
         let mut tasks = JoinSet::new();
         let authority = dns::server::bind(options.dns).await?;
@@ -91,6 +93,11 @@ impl Sim {
             Some(workers) => Some(cloudflare::Edge::start(workers, cloudflare.clone(), &mut tasks).await?),
             None => None,
         };
+        let droplets = match options.vms {
+            Some(vms) => digitalocean::State::with_vms(clock.clone(), vms, &mut tasks).await?,
+            None => digitalocean::State::new(clock.clone()),
+        };
+        let digitalocean = Arc::new(droplets);
         let addresses = Addresses { http: listener.local_addr()?, dns: authority.address, resolver: resolver.address };
         let (at_authority, at_resolver) = (weather.clone(), weather.clone());
         authority.serve(&mut tasks, Arc::new(move |question: &_| at_authority.authority(question)));

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 
 use clap::{Parser, Subcommand};
 use cloudsim::cloudflare::WorkersOptions;
+use cloudsim::vms::VmsOptions;
 use cloudsim::{Options, Sim, dns};
 
 /// Simulated clouds on loopback for Roadstead's tests and demo.
@@ -29,6 +30,9 @@ struct Cli {
     /// A file of authorities, as PEM, whose certificates of `https` origins are good to Workers.
     #[arg(long)]
     workers_authorities: Option<PathBuf>,
+    /// The directory of a running rig (tests/vm/start.sh) whose containers droplets become; without it, records.
+    #[arg(long)]
+    vms: Option<PathBuf>,
     #[command(subcommand)]
     command: Option<Command>,
 }
@@ -59,7 +63,8 @@ async fn main() -> anyhow::Result<()> {
     tracing_subscriber::fmt().with_writer(std::io::stderr).init();
     let authorities = cli.workers_authorities.map(std::fs::read).transpose()?;
     let workers = cli.workers.map(|listen| WorkersOptions { listen, workerd: cli.workerd, authorities });
-    let sim = Sim::start(Options { http: cli.http, dns: cli.dns, resolver: cli.resolver, workers }).await?;
+    let vms = cli.vms.map(|rig| VmsOptions::of_rig(&rig)).transpose()?;
+    let sim = Sim::start(Options { http: cli.http, dns: cli.dns, resolver: cli.resolver, workers, vms }).await?;
     let mut addresses = serde_json::json!({"http": sim.http(), "dns": sim.dns(), "resolver": sim.resolver()});
     if let Some(workers) = sim.workers() {
         addresses["workers"] = serde_json::json!(workers);

@@ -28,7 +28,7 @@ const PRIVATE: &[Block] = &[Block::new([10, 116, 0, 2], 0x0007_fffc)];
 /// The free addresses of one kind.
 #[derive(Debug)]
 pub(super) struct Pool {
-    blocks: &'static [Block],
+    blocks: Vec<Block>,
     /// How many addresses were ever taken from the blocks.
     opened: u32,
     freed: BTreeSet<Ipv4Addr>,
@@ -45,8 +45,13 @@ impl Pool {
         Self::of(PRIVATE)
     }
 
-    fn of(blocks: &'static [Block]) -> Self {
-        Self { blocks, opened: 0, freed: BTreeSet::new() }
+    /// `count` addresses from `first` on.
+    pub(super) fn of_network(first: Ipv4Addr, count: u32) -> Self {
+        Self::of(&[Block::new(first.octets(), count)])
+    }
+
+    fn of(blocks: &[Block]) -> Self {
+        Self { blocks: blocks.to_vec(), opened: 0, freed: BTreeSet::new() }
     }
 
     /// The lowest freed address, else the next unused one; `None` once all are in use.
@@ -55,7 +60,7 @@ impl Pool {
             return Some(address);
         }
         let mut index = self.opened;
-        for block in self.blocks {
+        for block in &self.blocks {
             if index < block.count {
                 self.opened += 1;
                 return Some(Ipv4Addr::from(block.first + index));

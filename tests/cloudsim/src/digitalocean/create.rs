@@ -6,11 +6,12 @@ use jiff::Timestamp;
 use serde::Deserialize;
 
 use super::catalog::{Catalog, Image, Region, Size};
-use super::droplet::{Action, Droplet, Effect, Pending, Power};
+use super::droplet::{Action, Droplet, Effect, Pending, Power, WHEN_DONE};
 use super::error::ApiError;
 use super::settings::after;
 use super::tags::check_name;
 use super::tenant::Tenant;
+use crate::vms::{Job, Machine};
 
 const MAX_NAMES: usize = 10;
 const MAX_NAME: usize = 255;
@@ -127,7 +128,7 @@ impl Tenant<'_> {
 
     fn create_one(&mut self, name: &str, body: &CreateBody, order: &Order) -> (u64, u64) {
         let (now, settings) = (self.now, self.settings);
-        let active_at = after(now, settings.active_after_ms);
+        let active_at = if self.vms.is_some() { WHEN_DONE } else { after(now, settings.active_after_ms) };
         let (id, action) = (self.ids.next_droplet(), self.ids.next_action());
         let fleet = &mut self.account.fleet;
         let mut tags: Vec<String> = Vec::new();
@@ -139,6 +140,11 @@ impl Tenant<'_> {
         }
         let wants_ipv6 = body.ipv6 == Some(true);
         let public = body.public_networking != Some(false);
+        let public4 = if public { self.public.take() } else { None };
+        if let Some(vms) = self.vms {
+            let (memory, user_data) = (order.size.memory, body.user_data.clone());
+            vms.order(id, Job::Boot(Machine { name: name.to_owned(), address: public4, memory, user_data }));
+        }
         fleet.insert(Droplet {
             id,
             name: name.to_owned(),
@@ -150,7 +156,7 @@ impl Tenant<'_> {
             ssh_keys: order.ssh_keys.clone(),
             vpc_uuid: order.vpc_uuid.clone(),
             tags,
-            public4: if public { self.public.take() } else { None },
+            public4,
             private4: self.private.take(),
             public6: wants_ipv6.then(|| Droplet::ipv6(id)),
             power: Power::On,
@@ -175,6 +181,7 @@ fn create_action(id: u64, droplet: u64, region: &Arc<Region>, now: Timestamp, ac
         region: Arc::clone(region),
         started_at: now,
         completes_at: active_at,
+        errored: false,
     }
 }
 

@@ -7,6 +7,9 @@ use jiff::Timestamp;
 
 use super::catalog::{Image, Region, Size};
 
+/// The time of what ends when its VM says so: a time that never comes.
+pub(super) const WHEN_DONE: Timestamp = Timestamp::MAX;
+
 /// Whether the machine runs, once it is past `new`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Power {
@@ -111,10 +114,20 @@ pub(super) struct Action {
     pub(super) region: Arc<Region>,
     pub(super) started_at: Timestamp,
     pub(super) completes_at: Timestamp,
+    /// It ended, then, without having done anything.
+    pub(super) errored: bool,
 }
 
 impl Action {
-    pub(super) fn is_completed(&self, now: Timestamp) -> bool {
+    pub(super) fn is_over(&self, now: Timestamp) -> bool {
         self.completes_at <= now
+    }
+
+    pub(super) fn status(&self, now: Timestamp) -> &'static str {
+        match self.errored {
+            _ if !self.is_over(now) => "in-progress",
+            true => "errored",
+            false => "completed",
+        }
     }
 }

@@ -5,8 +5,10 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use jiff::Timestamp;
 
 use super::addresses::Pool;
-use super::droplet::{Action, Droplet, Effect, Removal};
+use super::droplet::{Action, Droplet, Effect, Removal, WHEN_DONE};
 use super::error::ApiError;
+use super::settings::{Settings, after};
+use crate::vms::Report;
 
 /// A tag and what carries it. The first spelling is canonical.
 #[derive(Debug)]
@@ -184,6 +186,46 @@ impl Fleet {
     /// Schedules the effect of the droplet's pending action.
     pub(super) fn expect_effect(&mut self, id: u64, due: Timestamp) {
         self.arrivals.insert((due, id));
+    }
+
+    /// Ends, at `now`, what waited for the job that a VM reports as over. One that failed leaves a droplet as it was:
+    /// `new` for ever, if it is the job that should have started it.
+    pub(super) fn conclude(&mut self, report: &Report, now: Timestamp, settings: &Settings) {
+        let id = report.vm;
+        let Some(droplet) = self.droplets.get_mut(&id) else {
+            return;
+        };
+        for action in self.actions_of.get(&id).into_iter().flatten() {
+            if let Some(action) = self.actions.get_mut(action)
+                && action.completes_at == WHEN_DONE
+                && (action.kind == "destroy") == report.destroyed
+            {
+                action.completes_at = now;
+                action.errored = !report.done;
+            }
+        }
+        if report.destroyed {
+            if !self.departures.remove(&(WHEN_DONE, id)) {
+                return;
+            }
+            droplet.removal = None;
+            if report.done {
+                self.remove(id, Removal { gone_at: now, unlisted_at: after(now, settings.linger_ms) });
+            }
+        } else if self.arrivals.remove(&(WHEN_DONE, id)) {
+            if !report.done {
+                droplet.pending = None;
+                return;
+            }
+            if let Some(pending) = &mut droplet.pending {
+                pending.until = now;
+            }
+            if droplet.active_at == WHEN_DONE {
+                droplet.active_at = now;
+                droplet.addressed_at = after(now, settings.address_after_ms);
+            }
+            self.arrivals.insert((now, id));
+        }
     }
 
     /// The canonical spelling of a tag, which is created if there is none of that name in any capitalization.

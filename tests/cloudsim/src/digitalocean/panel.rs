@@ -7,11 +7,12 @@ use serde::{Deserialize, Serialize};
 
 use super::account::Account;
 use super::create::{CreateBody, Reference};
-use super::droplet::{Droplet, Power, Removal};
+use super::droplet::{Droplet, Power, Removal, WHEN_DONE};
 use super::settings::{Settings, after};
 use super::state::{DEFAULT_ACCOUNT, State, World};
 use super::tenant::Tenant;
 use super::tokens::Scopes;
+use crate::vms::Job;
 
 /// A droplet as the simulator knows it, including what the API never shows.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -50,7 +51,7 @@ pub struct DropletInfo {
     pub listed: bool,
 }
 
-/// A droplet made by a person: active and listed at once.
+/// A droplet made by a person: active and listed at once, or once its VM runs.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct NewDroplet {
@@ -109,13 +110,13 @@ impl State {
         world.accounts.values().find_map(found)
     }
 
-    /// Makes a droplet as a person would, active and listed at once.
+    /// Makes a droplet as a person would, active and listed at once, or once its VM runs.
     ///
     /// # Errors
     /// An unknown account, or what the API itself would refuse, in its words.
     pub fn add_droplet(&self, new: &NewDroplet) -> Result<DropletInfo, String> {
         let (mut world, now) = self.world();
-        let World { catalog, accounts, public, private, ids, .. } = &mut *world;
+        let World { catalog, accounts, public, private, ids, vms, .. } = &mut *world;
         let account = accounts.get_mut(&new.account).ok_or_else(|| format!("no account {}", new.account))?;
         let everything = ["read".to_owned(), "write".to_owned()];
         let mut tenant = Tenant {
@@ -127,6 +128,7 @@ impl State {
             public,
             private,
             ids,
+            vms: vms.as_ref(),
         };
         let body = CreateBody {
             name: Some(new.name.clone()),
@@ -145,7 +147,8 @@ impl State {
     /// Changes a droplet as a person would, at once. `None` if it does not exist.
     pub fn edit_droplet(&self, id: u64, edit: DropletEdit) -> Option<DropletInfo> {
         let (mut world, now) = self.world();
-        let account = world.accounts.values_mut().find(|account| account.fleet.get(id, now).is_ok())?;
+        let World { accounts, vms, .. } = &mut *world;
+        let account = accounts.values_mut().find(|account| account.fleet.get(id, now).is_ok())?;
         let fleet = &mut account.fleet;
         if let Some(name) = edit.name {
             fleet.rename(id, &name);
@@ -162,7 +165,13 @@ impl State {
         }
         let droplet = fleet.get_mut(id, now).ok()?;
         if let Some(powered) = edit.powered {
-            droplet.power = if powered { Power::On } else { Power::Off };
+            let power = if powered { Power::On } else { Power::Off };
+            if let Some(vms) = vms
+                && power != droplet.power
+            {
+                vms.order(id, if powered { Job::PowerOn } else { Job::PowerOff });
+            }
+            droplet.power = power;
         }
         if edit.public4.is_some() {
             droplet.public4 = edit.public4;
@@ -171,14 +180,18 @@ impl State {
         Some(info(droplet, account, now))
     }
 
-    /// Destroys a droplet as a person would: gone at once, though listings may still show it for `linger_ms`.
-    /// False if it does not exist.
+    /// Destroys a droplet as a person would: gone at once, or with its VM, though listings may still show it for
+    /// `linger_ms`. False if it does not exist.
     pub fn remove_droplet(&self, id: u64) -> bool {
         let (mut world, now) = self.world();
-        let unlisted_at = after(now, world.settings.linger_ms);
+        let gone_at = if world.vms.is_some() { WHEN_DONE } else { now };
+        let unlisted_at = after(gone_at, world.settings.linger_ms);
         let found = world.accounts.values_mut().find(|account| account.fleet.get(id, now).is_ok());
         let Some(account) = found else { return false };
-        account.fleet.remove(id, Removal { gone_at: now, unlisted_at });
+        account.fleet.remove(id, Removal { gone_at, unlisted_at });
+        if let Some(vms) = &world.vms {
+            vms.order(id, Job::Destroy);
+        }
         world.settle(now);
         true
     }

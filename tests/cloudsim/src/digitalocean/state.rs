@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use jiff::Timestamp;
+use tokio::task::JoinSet;
 
 use super::account::{Account, AccountSpec};
 use super::addresses::Pool;
@@ -14,6 +15,7 @@ use super::settings::Settings;
 use super::tenant::{Ids, Tenant};
 use super::tokens::{Scopes, Token, TokenSpec};
 use crate::clock::Clock;
+use crate::vms::{Vms, VmsOptions};
 
 /// The account every simulator starts with.
 pub const DEFAULT_ACCOUNT: &str = "main";
@@ -38,11 +40,17 @@ pub(super) struct World {
     pub(super) public: Pool,
     pub(super) private: Pool,
     pub(super) ids: Ids,
+    pub(super) vms: Option<Vms>,
 }
 
 impl World {
-    /// Brings about what is due by `now`.
+    /// Brings about what is due by `now`, and what VMs have reported until then.
     pub(super) fn settle(&mut self, now: Timestamp) {
+        while let Some(report) = self.vms.as_mut().and_then(Vms::report) {
+            for account in self.accounts.values_mut() {
+                account.fleet.conclude(&report, now, &self.settings);
+            }
+        }
         for account in self.accounts.values_mut() {
             account.fleet.settle(now, &mut self.public, &mut self.private);
         }
@@ -60,6 +68,7 @@ impl World {
             public: &mut self.public,
             private: &mut self.private,
             ids: &mut self.ids,
+            vms: self.vms.as_ref(),
         })
     }
 }
@@ -68,6 +77,21 @@ impl State {
     /// A simulator with one account, [`DEFAULT_ACCOUNT`], no token and no droplet.
     #[must_use]
     pub fn new(clock: Clock) -> Self {
+        Self::made_of(clock, Pool::public(), None)
+    }
+
+    /// The same with droplets that are containers, as long as `tasks` live. Their public addresses are those of the
+    /// containers, and what happens to them takes as long as it takes, instead of what the settings say.
+    ///
+    /// # Errors
+    /// When the engine for them does not answer.
+    pub async fn with_vms(clock: Clock, options: VmsOptions, tasks: &mut JoinSet<()>) -> anyhow::Result<Self> {
+        let (first, count) = options.addresses();
+        let vms = Vms::start(options, tasks).await?;
+        Ok(Self::made_of(clock, Pool::of_network(first, count), Some(vms)))
+    }
+
+    fn made_of(clock: Clock, public: Pool, vms: Option<Vms>) -> Self {
         let state = Self {
             clock,
             world: Mutex::new(World {
@@ -76,9 +100,10 @@ impl State {
                 accounts: BTreeMap::new(),
                 tokens: HashMap::new(),
                 requests: 0,
-                public: Pool::public(),
+                public,
                 private: Pool::private(),
                 ids: Ids::default(),
+                vms,
             }),
         };
         state.put_account(AccountSpec::new(DEFAULT_ACCOUNT));

@@ -9,11 +9,12 @@ use super::account::Account;
 use super::addresses::Pool;
 use super::catalog::Catalog;
 use super::create::check_droplet_name;
-use super::droplet::{Action, Droplet, Effect, Pending, Power, Removal};
+use super::droplet::{Action, Droplet, Effect, Pending, Power, Removal, WHEN_DONE};
 use super::error::ApiError;
 use super::fleet::Filter;
 use super::settings::{Settings, after};
 use super::tokens::Scopes;
+use crate::vms::{Job, Vms};
 
 /// Hands out ids, which are unique over all accounts.
 #[derive(Debug)]
@@ -50,6 +51,8 @@ pub(super) struct Tenant<'a> {
     pub(super) public: &'a mut Pool,
     pub(super) private: &'a mut Pool,
     pub(super) ids: &'a mut Ids,
+    /// What the droplets run as, if they run.
+    pub(super) vms: Option<&'a Vms>,
 }
 
 /// Body of `POST /v2/droplets/{id}/actions`.
@@ -128,7 +131,13 @@ impl Tenant<'_> {
             return;
         }
         let region = Arc::clone(&droplet.region);
-        let gone_at = after(self.now, self.settings.delete_takes_ms);
+        let gone_at = match self.vms {
+            Some(vms) => {
+                vms.order(id, Job::Destroy);
+                WHEN_DONE
+            }
+            None => after(self.now, self.settings.delete_takes_ms),
+        };
         let unlisted_at = after(gone_at, self.settings.linger_ms);
         self.account.fleet.add_action(Action {
             id: self.ids.next_action(),
@@ -137,6 +146,7 @@ impl Tenant<'_> {
             region,
             started_at: self.now,
             completes_at: gone_at,
+            errored: false,
         });
         self.account.fleet.remove(id, Removal { gone_at, unlisted_at });
     }
@@ -145,12 +155,18 @@ impl Tenant<'_> {
     pub(super) fn act(&mut self, id: u64, body: &ActionBody) -> Result<u64, ApiError> {
         self.scopes.require("droplet:update")?;
         let now = self.now;
-        let until = after(now, self.settings.action_takes_ms);
         let droplet = self.account.fleet.get_mut(id, now)?;
         if droplet.is_busy(now) {
             return Err(ApiError::pending_event());
         }
         let effect = effect(droplet, body)?;
+        let until = match (self.vms, job(body)) {
+            (Some(vms), Some(job)) => {
+                vms.order(id, job);
+                WHEN_DONE
+            }
+            _ => after(now, self.settings.action_takes_ms),
+        };
         droplet.pending = Some(Pending { until, effect });
         let region = Arc::clone(&droplet.region);
         let action = self.ids.next_action();
@@ -162,8 +178,21 @@ impl Tenant<'_> {
             region,
             started_at: now,
             completes_at: until,
+            errored: false,
         });
         Ok(action)
+    }
+}
+
+/// What an action does to the VM of a droplet.
+fn job(body: &ActionBody) -> Option<Job> {
+    match body.kind.as_str() {
+        "power_on" => Some(Job::PowerOn),
+        "power_off" => Some(Job::PowerOff),
+        "shutdown" => Some(Job::ShutDown),
+        "reboot" => Some(Job::Reboot),
+        "power_cycle" => Some(Job::PowerCycle),
+        _ => None,
     }
 }
 

@@ -110,13 +110,13 @@ fn networks(droplet: &Droplet) -> Networks {
 
 /// An action as the API shows it.
 pub(super) fn action(action: &Action, now: Timestamp) -> Value {
-    let done = action.is_completed(now);
+    let over = action.is_over(now);
     json!({
         "id": action.id,
-        "status": if done { "completed" } else { "in-progress" },
+        "status": action.status(now),
         "type": action.kind,
         "started_at": api_time(action.started_at),
-        "completed_at": done.then(|| api_time(action.completes_at)),
+        "completed_at": over.then(|| api_time(action.completes_at)),
         "resource_id": action.droplet,
         "resource_type": "droplet",
         "region": *action.region,
