@@ -174,6 +174,9 @@ async fn a_user_signs_up_makes_a_group_and_its_reports_become_the_record() {
     // A private address is listed, and never probed.
     gateway.reported(&key, &slug, "192.168.1.100", "healthy").await;
     gateway.lists(&slug, "192.168.1.100,server1.example.com").await;
+    // Who reads the history waits until it is on disk; a process that is killed before loses its last moment.
+    let (status, history) = gateway.send("GET", &format!("/api/groups/{slug}/history"), Some(&key), None).await;
+    assert_eq!((status, history["entries"].as_array().unwrap().len()), (200, 2));
 
     gateway.world.operator.restart().await;
     gateway.leads().await;
