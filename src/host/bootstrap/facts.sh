@@ -57,13 +57,18 @@ if command -v docker >/dev/null; then
     done
     docker ps --format '{{.Ports}}{{"\t"}}{{.Names}}{{"\t"}}{{.Label "com.docker.compose.project"}}' |
       sed 's/^/ports\t/'
+    of='{{index .Config.Labels "com.docker.compose.service"}}{{"\t"}}{{.State.Status}}'
+    of=$of'{{"\t"}}{{index .Config.Labels "roadstead.dev/definition"}}'
+    of=$of'{{"\t"}}{{range .NetworkSettings.Networks}}{{.NetworkID}} {{end}}'
     docker ps --all --quiet --no-trunc --filter "label=com.docker.compose.project=$project" \
       --filter label=com.docker.compose.oneoff=False | while read -r id; do
-      service=$(docker inspect --format '{{index .Config.Labels "com.docker.compose.service"}}' "$id" 2>/dev/null) || continue
-      say container "$service" "$(docker inspect --format '{{.State.Status}}' "$id")" \
-        "$(docker inspect --format '{{index .Config.Labels "roadstead.dev/definition"}}' "$id")" \
-        "$(docker inspect --format '{{range .NetworkSettings.Networks}}{{.NetworkID}} {{end}}' "$id")" \
-        "$(docker logs --tail 1 "$id" 2>&1)"
+      fields=$(docker inspect --format "$of" "$id" 2>/dev/null) || continue
+      # Why it does not run is in its last words.
+      case $fields in
+        *"$(printf '\trunning\t')"*) said= ;;
+        *) said=$(docker logs --tail 1 "$id" 2>&1 | tr -d '\000-\037\177' | head -c 300) ;;
+      esac
+      printf 'container\t%s\t%s\n' "$fields" "$said"
     done
   fi
 fi
