@@ -51,9 +51,10 @@ pub const ADMIN: &str = "deploy";
 /// May not.
 pub const VISITOR: &str = "visitor";
 
-pub fn mark(name: &str) -> Mark {
-    let uid = "6f1f64a5-5d1c-4c35-9d6e-1f0c9b1e2a3b";
-    Mark::new(ClusterId::parse("test1").unwrap(), "Node", "shop", name, uid).unwrap()
+/// The mark of the Node `web-<number>`.
+pub fn mark(number: u8) -> Mark {
+    let uid = format!("6f1f64a5-5d1c-4c35-9d6e-1f0c9b1e2a{number:02x}");
+    Mark::new(ClusterId::parse("test1").unwrap(), "Node", "shop", &format!("web-{number}"), &uid).unwrap()
 }
 
 fn rig() -> (PathBuf, BTreeMap<String, String>) {
@@ -92,6 +93,17 @@ impl Host {
         let images = images().await;
         let (directory, rig) = rig();
         let vms = VmsOptions::of_rig(&directory).unwrap();
+        // They go a moment after their test, and their address with them.
+        eventually(SOON, "the end of the last test's VMs", async || {
+            let engine = format!("unix://{}", rig["VM_ENGINE"]);
+            let arguments = ["--config", &rig["VM_CLIENT"], "--host", &engine, "ps", "--all", "--quiet"];
+            let listed =
+                tokio::process::Command::new("docker").args(arguments).env_remove("DOCKER_CONTEXT").output().await;
+            let listed = listed.map_err(|error| error.to_string())?;
+            let left = String::from_utf8_lossy(&listed.stdout).into_owned() + &String::from_utf8_lossy(&listed.stderr);
+            if left.is_empty() { Ok(()) } else { Err(left) }
+        })
+        .await;
         let options = Options { resolver: rig["VM_RESOLVER"].parse().unwrap(), vms: Some(vms), ..Options::default() };
         // The last test's simulator lets go of the address for names a moment after its test.
         let sim = eventually(SOON, "a simulator", async || {
@@ -101,7 +113,7 @@ impl Host {
         sim.digitalocean.put_token(TokenSpec::new(TOKEN));
         let node = Node { nonce: NONCE.into(), health_path: "/healthz".into() };
         let wanted = Wanted {
-            mark: mark("web-1"),
+            mark: mark(1),
             adopt: None,
             images,
             table: Table::new(node, [(NAME, Route::Placeholder)]).unwrap(),
@@ -111,7 +123,13 @@ impl Host {
         };
         let mut host = Self {
             sim,
-            http: reqwest::Client::builder().no_proxy().timeout(Duration::from_secs(10)).build().unwrap(),
+            // A connection of its own for each request: one to a container that is gone would say nothing.
+            http: reqwest::Client::builder()
+                .no_proxy()
+                .pool_max_idle_per_host(0)
+                .timeout(Duration::from_secs(10))
+                .build()
+                .unwrap(),
             key: KeyPair::generate("tests").unwrap(),
             droplet: 0,
             address: Ipv4Addr::UNSPECIFIED,

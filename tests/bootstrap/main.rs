@@ -119,7 +119,7 @@ async fn a_host_that_is_in_use_somebody_else_s_or_not_ours_to_change_is_refused_
 
     host.bootstrap(ADMIN).await.unwrap();
     let before = host.containers().await;
-    let owner = std::mem::replace(&mut host.wanted.mark, mark("web-2")).comment();
+    let owner = std::mem::replace(&mut host.wanted.mark, mark(2)).comment();
     assert_eq!(refused(&host, ADMIN).await, Refusal::OtherOwner { found: owner });
     assert_eq!(host.containers().await, before);
 }

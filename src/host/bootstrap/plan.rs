@@ -241,7 +241,7 @@ fn ground(wanted: &Wanted, facts: &Facts) -> Found {
     match &facts.owner {
         None => return Some((Step::Claim { over: false }, format!("{OWNER} is missing"))),
         // Refused unless it is to be taken over.
-        Some(owner) if *owner != wanted.mark.comment() => {
+        Some(owner) if !Mark::from_comment(owner).is_some_and(|mark| wanted.mark.kinship(&mark) == Kinship::Own) => {
             return Some((Step::Claim { over: true }, format!("{OWNER} has the mark of an earlier Node of this name")));
         }
         Some(_) => {}
