@@ -11,9 +11,10 @@ use cloudsim::{Options, Sim};
 use reqwest::Method;
 use roadstead::api::names::{ClusterId, Mark};
 use roadstead::host::bootstrap::{Act, Certificates, Error, Images, Packages, Wanted, run};
-use roadstead::host::ssh::{self, Command, HostKeys, KeyPair, Session, Target};
+use roadstead::host::ssh::{self, Command, HostKeys, KeyPair, Session, Target, Upload};
 use roadstead::host::table::{IDENTITY_PATH, Node, Route, Table};
 use serde_json::{Value, json};
+use sha2::{Digest, Sha256};
 use support::eventually;
 use tokio::sync::{Mutex, MutexGuard, OnceCell};
 
@@ -215,6 +216,36 @@ impl Host {
         let session = self.session(ROOT).await.unwrap();
         let output = session.exec(Command::new(command, SOON)).await.unwrap().checked(command).unwrap();
         String::from_utf8(output.stdout).unwrap().trim().to_owned()
+    }
+
+    /// Removes Docker, and gives it a repository that has it, signed by a new key; gives the SHA-256 of that.
+    pub async fn take_docker(&self) -> String {
+        let release = self.root(include_str!("take-docker.sh")).await;
+        let home = tempfile::tempdir().unwrap();
+        let gpg = async |arguments: &[&str]| {
+            let mut gpg = tokio::process::Command::new("gpg");
+            gpg.args(["--batch", "--quiet", "--pinentry-mode", "loopback", "--passphrase", "", "--homedir"]);
+            let output = gpg.arg(home.path()).args(arguments).output().await.unwrap();
+            assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+            output.stdout
+        };
+        let file = home.path().join("Release");
+        std::fs::write(&file, format!("{release}\n")).unwrap();
+        gpg(&["--quick-generate-key", "rig@example.com", "default", "sign", "1d"]).await;
+        let signed = gpg(&["--output", "-", "--clearsign", file.to_str().unwrap()]).await;
+        let key = gpg(&["--armor", "--export"]).await;
+        // The agent that it started goes with its directory, but not at once.
+        let killed =
+            tokio::process::Command::new("gpgconf").arg("--homedir").arg(home.path()).args(["--kill", "all"]).status();
+        assert!(killed.await.unwrap().success());
+
+        let session = self.session(ROOT).await.unwrap();
+        let hash = data_encoding::HEXLOWER.encode(&Sha256::digest(&key));
+        for (path, bytes) in [("dists/bookworm/InRelease", signed), ("gpg", key)] {
+            let upload = Upload::new(format!("/var/tmp/docker/debian/{path}"), bytes, 0o644, SOON);
+            session.upload(upload).await.unwrap();
+        }
+        hash
     }
 
     /// Bootstraps it as this user; gives what was done.

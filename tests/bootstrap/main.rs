@@ -7,7 +7,7 @@ mod host;
 use std::time::Duration;
 
 use host::{ADMIN, Host, NAME, NONCE, ROOT, SOON, VISITOR, mark};
-use roadstead::host::bootstrap::{Act, Cause, Error, Refusal, run};
+use roadstead::host::bootstrap::{Act, Cause, Error, Packages, Refusal, Step, run};
 use roadstead::host::table::IDENTITY_PATH;
 use support::eventually;
 use tokio::sync::mpsc::unbounded_channel;
@@ -47,6 +47,29 @@ async fn a_fresh_host_serves_the_placeholder_stays_as_it_is_and_comes_back_from_
     .await;
     host.serves().await;
     assert_eq!(host.bootstrap(ADMIN).await, Ok(Vec::new()), "nothing was left to be repaired");
+}
+
+#[tokio::test]
+#[ignore = "boots container VMs, which need root: `make test-hosts`"]
+async fn a_host_without_docker_gets_it_from_a_repository_with_the_pinned_key_and_no_other() {
+    let mut host = Host::boot().await;
+    let key = host.take_docker().await;
+    assert_eq!(host.root("command -v docker dockerd || echo gone").await, "gone");
+
+    host.wanted.packages = Packages { repository: "https://localhost:8443".to_owned(), key: "0".repeat(64) };
+    let error = host.bootstrap(ADMIN).await.unwrap_err().to_string();
+    assert!(error.contains("the key at https://localhost:8443/debian/gpg is not the pinned one"), "{error}");
+    assert_eq!(host.root("command -v docker dockerd || echo gone").await, "gone");
+
+    host.wanted.packages.key = key;
+    let acts = host.bootstrap(ADMIN).await.unwrap();
+    assert_eq!(acts[0].step, Step::Install { engine: true });
+    host.serves().await;
+    assert_eq!(host.bootstrap(ADMIN).await, Ok(Vec::new()));
+
+    host.root("dpkg --remove docker-compose-plugin").await;
+    let acts: Vec<_> = host.bootstrap(ADMIN).await.unwrap().iter().map(ToString::to_string).collect();
+    assert_eq!(acts, ["repair: install the Compose plugin (the Compose plugin is missing)"]);
 }
 
 #[tokio::test]

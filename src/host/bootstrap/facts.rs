@@ -113,8 +113,8 @@ impl Facts {
         let directories = Wanted::directories("root").map(|(path, ..)| format!("directory:{path}"));
         let images = [&wanted.images.caddy, &wanted.images.router].map(|image| format!("image:{image}"));
         let arguments = files.map(|path| format!("file:{path}")).chain(directories).chain(images);
-        let arguments: String = arguments.map(|argument| format!(" {}", quote(&argument))).collect();
-        format!("sh -c {} sh{arguments}", quote(SCRIPT))
+        let arguments: Vec<_> = arguments.map(|argument| quote(&argument)).collect();
+        format!("sh -c {} sh {}", quote(SCRIPT), arguments.join(" "))
     }
 
     /// The facts that this output of the script says.
