@@ -156,14 +156,14 @@ async fn a_run_that_is_cut_at_every_step_is_followed_by_one_that_goes_on() {
     loop {
         // As an operator that was killed and restarted: with a connection of its own, and knowing nothing.
         let session = host.session(ADMIN).await.unwrap();
-        let (began, mut begun) = unbounded_channel();
+        let (say, mut steps) = unbounded_channel();
         let mut running = Box::pin(run(&session, &host.wanted, move |act: &Act| {
             eprintln!("{act}");
-            let _ = began.send(());
+            let _ = say.send(());
         }));
         let first = tokio::select! {
             done = &mut running => Some(done),
-            _ = begun.recv() => timeout(patience, &mut running).await.ok(),
+            _ = steps.recv() => timeout(patience, &mut running).await.ok(),
         };
         if let Some(done) = first {
             done.unwrap();

@@ -182,7 +182,9 @@ type Drift = (fn(&mut Observed), &'static [&'static str]);
 
 const DRIFTS: [Drift; 12] = [
     (
-        |host| drop(facts(host).containers.entry(Service::Caddy).and_modify(|it| it.state = "exited".to_owned())),
+        |host| {
+            facts(host).containers.get_mut(&Service::Caddy).into_iter().for_each(|it| it.state = "exited".to_owned())
+        },
         &["repair: start caddy (the container of caddy is exited: )"],
     ),
     (
@@ -190,11 +192,13 @@ const DRIFTS: [Drift; 12] = [
         &["repair: start router-2 (router-2 has no container)"],
     ),
     (
-        |host| drop(facts(host).containers.entry(Service::Router1).and_modify(|it| it.state = "paused".to_owned())),
+        |host| {
+            facts(host).containers.get_mut(&Service::Router1).into_iter().for_each(|it| it.state = "paused".to_owned())
+        },
         &["repair: make the container of router-1 anew (the container of router-1 is paused: )"],
     ),
     (
-        |host| drop(facts(host).files.entry(COMPOSE.into()).and_modify(|it| it.sha256.clear())),
+        |host| facts(host).files.get_mut(COMPOSE).into_iter().for_each(|it| it.sha256.clear()),
         &["repair: write /opt/roadstead/caddy/compose.yaml (/opt/roadstead/caddy/compose.yaml has another content)"],
     ),
     (
@@ -209,7 +213,7 @@ const DRIFTS: [Drift; 12] = [
         ],
     ),
     (
-        |host| drop(facts(host).directories.entry("/run/roadstead/caddy".into()).and_modify(|it| it.mode = 0o755)),
+        |host| facts(host).directories.get_mut("/run/roadstead/caddy").into_iter().for_each(|it| it.mode = 0o755),
         &["repair: make the directories (/run/roadstead/caddy is of root:deploy with mode 755)"],
     ),
     (
