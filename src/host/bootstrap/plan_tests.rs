@@ -183,7 +183,7 @@ type Drift = (fn(&mut Observed), &'static [&'static str]);
 const DRIFTS: [Drift; 12] = [
     (
         |host| {
-            facts(host).containers.get_mut(&Service::Caddy).into_iter().for_each(|it| it.state = "exited".to_owned())
+            facts(host).containers.get_mut(&Service::Caddy).into_iter().for_each(|it| it.state = "exited".to_owned());
         },
         &["repair: start caddy (the container of caddy is exited: )"],
     ),
@@ -193,7 +193,7 @@ const DRIFTS: [Drift; 12] = [
     ),
     (
         |host| {
-            facts(host).containers.get_mut(&Service::Router1).into_iter().for_each(|it| it.state = "paused".to_owned())
+            facts(host).containers.get_mut(&Service::Router1).into_iter().for_each(|it| it.state = "paused".to_owned());
         },
         &["repair: make the container of router-1 anew (the container of router-1 is paused: )"],
     ),
