@@ -1,9 +1,11 @@
 //! What Roadstead does on a host, knowing nothing of Kubernetes: plain values in, typed outcomes out.
 //!
 //! * [`ssh`]: the one way onto a host: commands, files, and channels to its sockets, over one pinned connection;
+//! * [`bootstrap`]: from a fresh image to a host that serves sites, and back there after drift;
 //! * [`compose`]: how an app's Compose file is read, judged and completed;
 //! * [`table`]: where each request of the host goes; [`caddy`]: the constant configuration that asks for it.
 
+pub mod bootstrap;
 pub mod caddy;
 pub mod compose;
 pub mod ssh;

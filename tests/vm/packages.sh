@@ -12,6 +12,8 @@ mmdebstrap mmdebstrap
 docker-registry docker-registry
 pebble pebble
 pip python3-pip
+gpg gpg
+gpgconf gpgconf
 ssh openssh-client
 ssh-keygen openssh-client
 openssl openssl

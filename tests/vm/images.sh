@@ -1,0 +1,31 @@
+#!/usr/bin/env bash
+# Put what Roadstead runs on hosts into the registry of a running rig: the Caddy of tests/tools, and a `roadstead` binary
+# with the libraries it is linked to. Usage: images.sh RIG ROADSTEAD
+# Prints `caddy=` and `router=` with the references, by digest.
+set -euo pipefail
+here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
+binary=$2
+source "$1/env"
+engine() { env -u DOCKER_CONTEXT -u DOCKER_HOST docker --config "$VM_CLIENT" -H "unix://$VM_ENGINE" "$@"; }
+"$here/../tools/caddy/build.sh"
+scratch=$(mktemp -d)
+trap 'rm -rf "$scratch"' EXIT
+
+# Pushes the files below $scratch/$1 as an image of that name.
+push() {
+  local image=$VM_REGISTRY/roadstead/$1:rig
+  tar -C "$scratch/$1" --numeric-owner --owner 0 --group 0 -c . | engine import - "$image" >/dev/null
+  engine push -q "$image" >/dev/null
+  engine image inspect -f '{{index .RepoDigests 0}}' "$image"
+  engine rmi "$image" >/dev/null
+}
+
+install -D -m 755 "$here/../../target/tools/caddy" "$scratch/caddy/usr/bin/caddy"
+caddy=$(push caddy)
+mkdir "$scratch/router"
+# Its symbols are most of a binary that was built for tests, and are of no use there.
+strip -o "$scratch/router/roadstead" "$binary"
+chmod 755 "$scratch/router/roadstead"
+ldd "$binary" | grep -o '/[^ ]*' | xargs -r -I{} cp -L --parents {} "$scratch/router"
+router=$(push router)
+printf 'caddy=%s\nrouter=%s\n' "$caddy" "$router"
