@@ -2,9 +2,11 @@
 //!
 //! * [`ssh`]: the one way onto a host: commands, files, and channels to its sockets, over one pinned connection;
 //! * [`compose`]: how an app's Compose file is read, judged and completed;
+//! * [`deploy`]: what is done next to bring an app to a host, or back;
 //! * [`table`]: where each request of the host goes; [`caddy`]: the constant configuration that asks for it.
 
 pub mod caddy;
 pub mod compose;
+pub mod deploy;
 pub mod ssh;
 pub mod table;
