@@ -140,14 +140,6 @@ fn run_once(seen: &Observed, coming: &Coming, pre_deploy: &PreDeploy, now: Times
     let revision = &coming.target.revision;
     let container = seen.one_off(revision);
     let run = || Step::Do(Action::PreDeploy { revision: revision.clone(), name: one_off_name(&seen.app, revision) });
-    #[cfg(test)]
-    if super::seeded::is(super::seeded::Seeded::RunUnrecorded) && seen.journal.ran(revision).is_none() {
-        return Some(match container {
-            Some(c) if c.is_up() => wait(Await::PreDeploy, now),
-            Some(c) => Step::Do(Action::Remove(vec![c.id.clone()])),
-            None => run(),
-        });
-    }
     let Some(ran) = seen.journal.ran(revision) else {
         return Some(record(seen.journal.with_ran(revision, now, None)));
     };
@@ -193,13 +185,10 @@ fn start(seen: &Observed, coming: &Coming, now: Timestamp) -> Step {
             return Step::Do(Action::Stop { ids: running.into_iter().collect(), grace });
         }
     }
-    match bring_up(seen, target) {
-        Some(action) => Step::Do(action),
-        None => {
-            let journal = seen.journal.keeping(&target.revision, images_of(seen, target));
-            record(journal.reached(Stage::Proving, now))
-        }
-    }
+    bring_up(seen, target).map_or_else(
+        || record(seen.journal.keeping(&target.revision, images_of(seen, target)).reached(Stage::Proving, now)),
+        Step::Do,
+    )
 }
 
 fn images_of(seen: &Observed, target: &Target) -> std::collections::BTreeSet<String> {

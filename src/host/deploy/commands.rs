@@ -139,7 +139,7 @@ pub fn of(action: &Action, place: &Place, wanted: Option<&Wanted>) -> Vec<Comman
         Action::Remove(ids) => vec![listed(&["rm", "--force", "--volumes"], ids, SHORT + seconds(GRACE))],
         Action::Logs(ids) => ids.iter().map(|id| words(&["logs", "--tail", "40", id])).collect(),
         Action::Prune { images, revisions } => prune(place, images, revisions),
-        Action::RemoveDirectory => vec![remove(&[place.directory.clone()])],
+        Action::RemoveDirectory => vec![remove(std::slice::from_ref(&place.directory))],
         Action::Route(_) => Vec::new(),
     }
 }

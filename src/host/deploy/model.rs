@@ -146,7 +146,9 @@ pub struct World {
     pub writes: usize,
     /// What is not as it must be.
     pub broken: Vec<String>,
+    /// What happened, if it is `loud`.
     pub trace: Vec<String>,
+    pub loud: bool,
     started: BTreeMap<String, Timestamp>,
     was_healthy: BTreeSet<String>,
     ran: BTreeMap<String, usize>,
@@ -174,6 +176,7 @@ impl World {
             writes: 0,
             broken: Vec::new(),
             trace: Vec::new(),
+            loud: false,
             started: BTreeMap::new(),
             was_healthy: BTreeSet::new(),
             ran: BTreeMap::new(),
@@ -246,7 +249,7 @@ impl World {
 
     /// Takes steps until there is nothing more to do.
     pub fn run(&mut self) -> Step {
-        self.steps(usize::MAX).unwrap_or_else(|| panic!("no end: {:#?}", &self.trace[self.trace.len() - 30..]))
+        self.steps(usize::MAX).unwrap_or_else(|| panic!("no end: {:#?}", self.journal))
     }
 
     /// Takes up to `most` steps; the last one if nothing is left to do.
@@ -259,11 +262,11 @@ impl World {
                     return Some(step);
                 }
                 Step::Record(journal) => {
-                    self.note(&format!("record {:?}", journal.coming.as_ref().map(|c| (c.stage, c.undo.is_some()))));
-                    self.store((**journal).clone());
+                    self.note(|| format!("record {:?}", journal.coming.as_ref().map(|c| (c.stage, c.undo.is_some()))));
+                    self.store(journal);
                 }
                 Step::Do(action) => {
-                    self.note(&format!("{action:?}"));
+                    self.note(|| format!("{action:?}"));
                     self.act(&seen, action);
                 }
                 Step::Wait(what, until) => {
@@ -277,8 +280,10 @@ impl World {
         None
     }
 
-    fn note(&mut self, text: &str) {
-        self.trace.push(format!("{} #{} {text}", self.now, self.writes));
+    fn note(&mut self, text: impl FnOnce() -> String) {
+        if self.loud {
+            self.trace.push(format!("{} #{} {}", self.now, self.writes, text()));
+        }
     }
 
     /// The fate of the next write.
@@ -286,7 +291,7 @@ impl World {
         self.writes += 1;
         let fate = self.crashes.get(&(self.writes - 1)).copied();
         if let Some(crash) = fate {
-            self.note(&format!("{crash:?}"));
+            self.note(|| format!("{crash:?}"));
         }
         fate
     }
@@ -297,9 +302,9 @@ impl World {
         self.now = after(self.now, Duration::from_secs(7));
     }
 
-    fn store(&mut self, journal: Journal) {
+    fn store(&mut self, journal: &Journal) {
         // It survives as text.
-        let journal = serde_json::from_str(&serde_json::to_string(&journal).unwrap()).unwrap();
+        let journal = serde_json::from_str(&serde_json::to_string(journal).unwrap()).unwrap();
         let fate = self.fate();
         if matches!(fate, None | Some(Crash::Committed | Crash::ReplyLost)) {
             self.journal = journal;
@@ -321,8 +326,8 @@ impl World {
         };
         let journal = conclude(seen, action, &outcome, self.now);
         if journal != self.journal {
-            self.note(&format!("conclude {outcome:?}"));
-            self.store(journal);
+            self.note(|| format!("conclude {outcome:?}"));
+            self.store(&journal);
         }
     }
 
@@ -569,7 +574,7 @@ impl World {
         }
         for text in broken {
             if !self.broken.contains(&text) {
-                self.note(&text);
+                self.note(|| text.clone());
                 self.broken.push(text);
             }
         }

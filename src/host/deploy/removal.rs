@@ -34,7 +34,8 @@ pub(super) fn plan(seen: &Observed, now: Timestamp) -> Step {
             return Step::Do(action);
         }
     }
-    for (name, network) in seen.host.networks.iter().filter(|(_, network)| network.ours) {
+    let mut networks = seen.host.networks.iter().filter(|(_, network)| network.ours);
+    if let Some((name, network)) = networks.next() {
         let name = name.clone();
         // Docker does not remove a network that somebody is on.
         return Step::Do(if network.proxied { Action::DisconnectProxy(name) } else { Action::RemoveNetwork(name) });

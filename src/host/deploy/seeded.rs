@@ -9,8 +9,8 @@ pub enum Seeded {
     RemoveFirst,
     /// The route is swapped without asking whether the new revision is well.
     SwapUnproved,
-    /// `preDeploy` is run without writing down that it is about to.
-    RunUnrecorded,
+    /// A revision is made by an `up` that starts the stopped old one too.
+    StartStopped,
     /// A failure leaves the new revision's containers where they are.
     LeaveFailed,
 }

@@ -2,7 +2,6 @@
 
 use jiff::Timestamp;
 
-use super::app::Wanted;
 use super::coming::answers;
 use super::failure::{Failure, Fallback, Phase};
 use super::journal::{Coming, Journal, Stage, Target, Undo, after};
@@ -10,7 +9,7 @@ use super::plan::{Action, Step, ask_inside, bring_up, record, take_away};
 use super::seen::{Container, Health, Observed, State, ids};
 
 /// The next step back: the new revision's last lines, its containers, and the old ones if they had to be stopped.
-pub(super) fn plan(seen: &Observed, _wanted: &Wanted, coming: &Coming, back: &Undo, now: Timestamp) -> Step {
+pub(super) fn plan(seen: &Observed, coming: &Coming, back: &Undo, now: Timestamp) -> Step {
     let mut theirs = seen.of(&coming.target);
     theirs.extend(seen.one_off(&coming.target.revision));
     if let Some(failure) = back.failure.as_ref().filter(|failure| failure.logs.is_none()) {
