@@ -11,8 +11,8 @@ pub enum Seeded {
     SwapUnproved,
     /// A revision is made by an `up` that starts the stopped old one too.
     StartStopped,
-    /// A failure leaves the new revision's containers where they are.
-    LeaveFailed,
+    /// On the way back the new revision's containers go before the names lead to the old one again.
+    RouteLast,
 }
 
 thread_local! {

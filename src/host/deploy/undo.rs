@@ -21,10 +21,6 @@ pub(super) fn plan(seen: &Observed, coming: &Coming, back: &Undo, now: Timestamp
     if let Some(journal) = interrupted(seen) {
         return record(journal);
     }
-    #[cfg(test)]
-    if super::seeded::is(super::seeded::Seeded::LeaveFailed) {
-        theirs.clear();
-    }
     if let Some(action) = take_away(&theirs) {
         return Step::Do(action);
     }
