@@ -125,6 +125,7 @@ pub fn wanted(revision: &str) -> Wanted {
 }
 
 /// The host, what is stored, and what the runner remembers.
+#[expect(clippy::struct_excessive_bools, reason = "each switches one thing")]
 #[derive(Debug, Clone)]
 pub struct World {
     pub now: Timestamp,
