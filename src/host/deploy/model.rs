@@ -151,6 +151,8 @@ pub struct World {
     /// What happened, if it is `loud`.
     pub trace: Vec<String>,
     pub loud: bool,
+    /// The names were withdrawn because the app was to go, and nobody has led them anywhere since.
+    withdrawn: bool,
     started: BTreeMap<String, Timestamp>,
     was_healthy: BTreeSet<String>,
     ran: BTreeMap<String, usize>,
@@ -179,6 +181,7 @@ impl World {
             broken: Vec::new(),
             trace: Vec::new(),
             loud: false,
+            withdrawn: false,
             started: BTreeMap::new(),
             was_healthy: BTreeSet::new(),
             ran: BTreeMap::new(),
@@ -367,6 +370,7 @@ impl World {
         if self.journal.live.is_some()
             && routed.is_none()
             && !page
+            && !self.withdrawn
             && self.routes.get(NAME) != Some(&Route::Maintenance)
         {
             broken.push("a revision is live, and the name leads to none".into());

@@ -173,6 +173,7 @@ impl World {
             let mine = |c: &&mut Container| c.revision.as_ref() == Some(&revision) && !c.one_off;
             self.containers.iter_mut().filter(mine).for_each(|c| (c.state, c.exit_code) = (State::Exited, 139));
         }
+        self.withdrawn = self.wanted.is_none();
         self.routes.clone_from(routes);
         Ok(())
     }
