@@ -8,11 +8,11 @@ stage := hack/stage.sh
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
-demo: ## manifests become VMs and names in simulated clouds, and nothing again (12 min cold, 1 min warm); KEEP=1 stays up
+demo: ## manifests become VMs and names in simulated clouds, and nothing again (13 min cold, 1 min warm); KEEP=1 stays up
 	@KEEP=$(KEEP) deploy/demo/demo.sh
 
 controlplane: ## build etcd, kube-apiserver, kube-controller-manager, kubectl and helm; install workerd, sshd, docker-compose and Caddy (9 min cold)
-	@$(stage) "control plane" "6 min cold on 2 cores" tests/controlplane/build.sh
+	@$(stage) "control plane" "7 min cold on 2 cores" tests/controlplane/build.sh
 	@$(stage) "helm" "3 min cold on 2 cores" tests/tools/helm/build.sh
 	@$(stage) "workerd" "seconds" tests/tools/workerd/build.sh
 	@$(stage) "sshd" "seconds" tests/tools/sshd/install.sh
@@ -21,7 +21,7 @@ controlplane: ## build etcd, kube-apiserver, kube-controller-manager, kubectl an
 
 test: controlplane ## everything the README claims, against a real control plane and simulated clouds
 	@$(stage) "build" "7 min cold on 2 cores" cargo build --workspace --all-targets
-	@$(stage) "tests" "17 min on 2 cores" cargo test --workspace
+	@$(stage) "tests" "22 min on 2 cores" cargo test --workspace
 	@$(stage) "ten thousand servers" "4 min on 2 cores" cargo test --test groups_storms -- --ignored
 
 test-hosts: ## container VMs with real cloud-init, OpenSSH and Docker, on Linux as root; installs Debian packages they need
