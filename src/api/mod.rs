@@ -6,6 +6,7 @@
 pub mod address;
 #[cfg(test)]
 mod admitted_tests;
+pub mod app_deployment;
 pub mod claim;
 pub mod condition;
 pub mod environment;

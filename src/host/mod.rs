@@ -6,6 +6,7 @@
 //! * [`deploy`]: what is done next to bring an app to a host, or back;
 //! * [`table`]: where each request of the host goes; [`caddy`]: the constant configuration that asks for it.
 
+pub mod app;
 pub mod bootstrap;
 pub mod caddy;
 pub mod compose;
