@@ -12,12 +12,12 @@ use super::AppDeploymentReconciler;
 use super::material::{Material, revisions};
 use super::observe::{HostView, Observed};
 use super::plan::{self, Action, Facts, Rollback};
-use super::report;
+use super::{names, report};
 use crate::api::app_deployment::AppDeploymentStatus;
 use crate::api::names::Fqdn;
 use crate::api::node::Node;
 use crate::controllers::registry::LiveZone;
-use crate::dns::{Content, Desired, Owner, propagation};
+use crate::dns::{Content, Desired, Kind, Owner, propagation};
 use crate::host::app::{self, NotPrepared, Spec};
 use crate::host::compose::refusal;
 use crate::host::deploy::commands::{Place, Registry};
@@ -99,6 +99,10 @@ impl AppDeploymentReconciler {
                 let answer = propagation::confirm(&servers, &name, &contents, proxied).await;
                 facts.authority.insert(name, answer);
             }
+            Action::AskProof(name) => {
+                let seen = self.is_proven(seen, &name).await;
+                facts.proofs.insert(name, seen);
+            }
             Action::AskForgotten(name, addresses) => {
                 let servers = seen.zone_of(&name).map(|zone| zone.authority.clone()).unwrap_or_default();
                 let answer = forgotten(&servers, &name, &addresses).await;
@@ -146,6 +150,20 @@ impl AppDeploymentReconciler {
             secrets: material.secrets(),
             material,
         })
+    }
+
+    /// Whether a resolver answers with the TXT record that proves a name.
+    async fn is_proven(&self, seen: &Observed, name: &Fqdn) -> bool {
+        let proof = names::proof(seen, name);
+        let Ok(at) = Fqdn::parse(&proof.name) else { return false };
+        for resolver in &self.deps.resolvers {
+            if let propagation::Answer::Records(records) = propagation::ask(*resolver, &at, Kind::Txt).await
+                && records.contains(&Content::Txt(proof.content.clone()))
+            {
+                return true;
+            }
+        }
+        false
     }
 
     async fn prepare(&self, seen: &Observed, facts: &mut Facts, name: &str) -> Result<(), Fault> {

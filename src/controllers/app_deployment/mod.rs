@@ -10,6 +10,7 @@ pub mod observe;
 pub mod plan;
 mod report;
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -66,6 +67,8 @@ pub struct AppDeploymentDeps {
     pub asker: Arc<Asker>,
     /// The probes of names that are live.
     pub available: Arc<Availability>,
+    /// Resolvers that are asked for the proof of names that lie in no Zone.
+    pub resolvers: Vec<SocketAddr>,
     /// Where apps' networks get their addresses from.
     pub pool: Ipv4Net,
     /// How often everything is looked at.

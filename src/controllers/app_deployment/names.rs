@@ -6,8 +6,8 @@ use std::net::IpAddr;
 use super::observe::{HostView, Observed};
 use super::plan::AppStep;
 use super::plan::stop;
-use crate::api::app_deployment::Publish;
-use crate::api::names::Fqdn;
+use crate::api::app_deployment::{Publish, Verification};
+use crate::api::names::{Fqdn, Mark};
 use crate::dns::{Content, Desired};
 use crate::host::deploy::app::Domain;
 use crate::runtime::claims::{Reservation, Role};
@@ -26,6 +26,8 @@ pub struct Name {
     pub zone: Option<String>,
     /// The Node whose own name it is.
     pub node: Option<String>,
+    /// Whether it lies in no Zone, so that its owner has to prove it.
+    pub foreign: bool,
     /// Whether Cloudflare is to proxy it.
     pub proxied: bool,
     /// Where visitors are sent instead.
@@ -65,7 +67,28 @@ pub fn names(seen: &Observed, label: Option<&Fqdn>) -> Result<Vec<Name>, Box<App
 }
 
 fn plain(name: Fqdn, field: String) -> Name {
-    Name { name, field, zone: None, node: None, proxied: false, redirect: None }
+    Name { name, field, zone: None, node: None, foreign: false, proxied: false, redirect: None }
+}
+
+/// The names that may be claimed and served: those in no Zone only once they are proven.
+#[must_use]
+pub fn proven(seen: &Observed, names: Vec<Name>) -> Vec<Name> {
+    names.into_iter().filter(|name| !name.foreign || is_proven(seen, &name.name)).collect()
+}
+
+/// Whether the TXT record that proves a name was seen.
+#[must_use]
+pub fn is_proven(seen: &Observed, name: &Fqdn) -> bool {
+    let known = seen.status.domains.iter().find(|domain| domain.name == name.as_str());
+    known.and_then(|domain| domain.verification.as_ref()).is_some_and(|verification| verification.seen)
+}
+
+/// The TXT record that proves that a name is the app's owner's.
+#[must_use]
+pub fn proof(seen: &Observed, name: &Fqdn) -> Verification {
+    let Mark { cluster, key, .. } = &seen.mark;
+    let content = format!("roadstead={}-{key}", cluster.as_str());
+    Verification { name: format!("_roadstead.{name}"), content, seen: false }
 }
 
 /// Where a name lies, and whether it may be published there.
@@ -102,14 +125,7 @@ fn governed(seen: &Observed, name: Name, publish: Publish) -> Result<Name, Box<A
             ),
         ),
         (Publish::Node, Some(zone)) => Ok(Name { zone: Some(zone.name.clone()), ..name }),
-        (Publish::Node, None) => err(
-            "DomainNotInZone",
-            format!(
-                "{field}: {} lies in no Zone, so that Roadstead cannot publish it: create the Zone, or set its \
-                 publish to None and point it at the Node yourself",
-                name.name
-            ),
-        ),
+        (Publish::Node, None) => Ok(Name { foreign: true, ..name }),
         (Publish::Group | Publish::None, _) => Ok(name),
     }
 }

@@ -8,7 +8,7 @@ use super::available::available;
 use super::names::{Name, lead};
 use super::observe::Observed;
 use super::plan::{Facts, Rollback, deploying, expired};
-use crate::api::app_deployment::{AppDeploymentStatus, DomainStatus, NodeState, Notes, Revision};
+use crate::api::app_deployment::{AppDeploymentStatus, DomainStatus, NodeState, Notes, Revision, Verification};
 use crate::api::condition::{self, Desired, READY, RECONCILING, STALLED, whole_seconds};
 use crate::api::names::Fqdn;
 use crate::controllers::set_paused;
@@ -177,12 +177,28 @@ pub fn named(
             phase: known.filter(|_| same).and_then(|known| known.phase.clone()).or(Some(PENDING.to_owned())),
             message: None,
             addresses,
-            verification: None,
+            verification: known.and_then(|known| known.verification.clone()),
         }
     };
     let former = seen.status.domains.iter().filter(|known| names.iter().all(|name| name.name.as_str() != known.name));
     status.domains = names.iter().map(of).chain(former.cloned()).collect();
     (status.domains != seen.status.domains).then_some(status)
+}
+
+/// The status with how the proof of a name stands.
+#[must_use]
+pub fn proving(seen: &Observed, name: &Fqdn, proof: Verification) -> AppDeploymentStatus {
+    let mut status = seen.status.clone();
+    match status.domains.iter_mut().find(|domain| domain.name == name.as_str()) {
+        Some(domain) => domain.verification = Some(proof),
+        None => status.domains.push(DomainStatus {
+            name: name.to_string(),
+            phase: Some(PENDING.to_owned()),
+            verification: Some(proof),
+            ..DomainStatus::default()
+        }),
+    }
+    status
 }
 
 /// The status without a name that was given back.

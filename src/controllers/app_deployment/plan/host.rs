@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 
-use super::super::names::{domains, names};
+use super::super::names::{domains, names, proven};
 use super::super::observe::{HostView, Observed};
 use super::super::report;
 use super::{Action, AppStep, Facts, WATCHED, blocked, publish, stop, wait};
@@ -32,7 +32,7 @@ pub(super) fn work(seen: &Observed, facts: &Facts, name: &str, now: Timestamp) -
         Ok(names) => names,
         Err(step) => return Some(*step),
     };
-    if let Some(step) = publish::publish(seen, facts, &names, now) {
+    if let Some(step) = publish::publish(seen, facts, names, now) {
         return Some(step);
     }
     let Some(view) = view(seen, facts, name, wanted(seen, facts, name)) else {
@@ -45,7 +45,7 @@ pub(super) fn work(seen: &Observed, facts: &Facts, name: &str, now: Timestamp) -
 #[must_use]
 pub fn wanted(seen: &Observed, facts: &Facts, name: &str) -> Option<deploy::Wanted> {
     let prepared = facts.prepared.get(name)?;
-    let names = names(seen, prepared.entry.domain.as_ref()).ok()?;
+    let names = proven(seen, names(seen, prepared.entry.domain.as_ref()).ok()?);
     Some(deploy::Wanted { domains: domains(seen, &names, name), ..prepared.wanted.clone() })
 }
 

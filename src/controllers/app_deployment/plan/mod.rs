@@ -57,7 +57,9 @@ pub enum Action {
     AdoptRecords(String, String),
     /// Ask a zone's own servers for a name.
     AskAuthority(Fqdn, Vec<Desired>),
-    /// Ask them whether they forgot it.
+    /// Ask resolvers for the TXT record that proves a name.
+    AskProof(Fqdn),
+    /// Ask a zone's own servers whether they forgot a name.
     AskForgotten(Fqdn, Vec<IpAddr>),
     /// Bring the revision's files to a host and have them judged.
     Prepare(String),
@@ -109,6 +111,8 @@ pub struct Facts {
     pub declared: BTreeMap<String, (Vec<Desired>, Declared)>,
     /// What the zones' servers answer.
     pub authority: BTreeMap<Fqdn, Confirmation>,
+    /// Whether the TXT records that prove names were seen.
+    pub proofs: BTreeMap<Fqdn, bool>,
     /// The Zones in which an adoption was ordered.
     pub adopted: BTreeSet<String>,
     /// The volumes of the app, by host.
@@ -273,7 +277,9 @@ fn after_hosts(seen: &Observed, facts: &Facts, turn: &Turn, now: Timestamp) -> A
         Turn::Done { leftovers } if !leftovers.is_empty() => backward::leave(seen, leftovers),
         Turn::Done { .. } => match moved(seen) {
             Some(status) => Step::Record(Box::new(status)),
-            None => publish::former(seen, facts, now).unwrap_or_else(|| in_place(seen)),
+            None => publish::former(seen, facts, now)
+                .or_else(|| publish::prove(seen, facts))
+                .unwrap_or_else(|| in_place(seen)),
         },
         // One host after the other, and this one has just come to its end.
         Turn::Deploy(_) => wait("Deploying", "going on to the next Node", Duration::from_millis(100), false),

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
 
-use super::super::names::{Name, names, records};
+use super::super::names::{Name, is_proven, names, proof, proven, records};
 use super::super::observe::{Observed, ZoneView};
 use super::super::report;
 use super::{Action, AppStep, Facts, SOON, WATCHED, wait};
@@ -18,8 +18,12 @@ use crate::runtime::driver::Step;
 /// How often a Zone that is starting is looked at.
 const STARTING: Duration = Duration::from_secs(5);
 
+/// How often the proof of a name is looked for.
+const PROOF: Duration = Duration::from_secs(30);
+
 /// Brings the names in place; `None` once they are.
-pub(super) fn publish(seen: &Observed, facts: &Facts, names: &[Name], now: Timestamp) -> Option<AppStep> {
+pub(super) fn publish(seen: &Observed, facts: &Facts, names: Vec<Name>, now: Timestamp) -> Option<AppStep> {
+    let names = &proven(seen, names)[..];
     if let Some(step) = claim(seen, facts, names, now) {
         return Some(step);
     }
@@ -107,6 +111,36 @@ pub(super) fn ttl(seen: &Observed) -> Duration {
 pub(super) fn cached_until(seen: &Observed, now: Timestamp) -> Timestamp {
     let ttl = SignedDuration::try_from(ttl(seen)).unwrap_or_default();
     now.checked_add(ttl).unwrap_or(now)
+}
+
+/// Looks for the proofs of names that lie in no Zone. They hold nothing else up: the app is served by its other names.
+pub(super) fn prove(seen: &Observed, facts: &Facts) -> Option<AppStep> {
+    let prepared = facts.prepared.values().next();
+    let names = names(seen, prepared.and_then(|prepared| prepared.entry.domain.as_ref())).ok()?;
+    let open = names.into_iter().filter(|name| name.foreign && !is_proven(seen, &name.name)).collect::<Vec<_>>();
+    for Name { name, field, .. } in &open {
+        let proof = proof(seen, name);
+        let known = seen.status.domains.iter().find(|domain| domain.name == name.as_str());
+        if known.and_then(|known| known.verification.as_ref()) != Some(&proof) {
+            return Some(Step::Record(Box::new(report::proving(seen, name, proof))));
+        }
+        match facts.proofs.get(name) {
+            None => return Some(Step::Do(Action::AskProof(name.clone()))),
+            Some(true) => {
+                let proof = crate::api::app_deployment::Verification { seen: true, ..proof };
+                return Some(Step::Record(Box::new(report::proving(seen, name, proof))));
+            }
+            Some(false) => {
+                let message = format!(
+                    "{field}: {name} lies in no Zone: prove that it is yours by a TXT record at {} with the content \
+                     `{}`, and point the name at the Node; or set its publish to None",
+                    proof.name, proof.content
+                );
+                return Some(wait("DomainNotVerified", message, PROOF, false));
+            }
+        }
+    }
+    None
 }
 
 /// Gives back the names that are not asked for any more: no record, and no host's table, has them by now.
