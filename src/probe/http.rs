@@ -98,8 +98,8 @@ where
 {
     let (sender, connection) =
         http1::Builder::new().max_buf_size(MAX_HEAD).max_header_size(MAX_HEAD).handshake(TokioIo::new(stream)).await?;
-    let (talk, connection) = (std::pin::pin!(talk(sender)), std::pin::pin!(connection));
-    match select(talk, connection).await {
+    // Boxed, so that it is dropped when it has ended: until then nobody is told that it takes no more requests.
+    match select(std::pin::pin!(talk(sender)), Box::pin(connection)).await {
         Either::Left((said, _)) => said,
         // The connection may end with the answer already handed over, or know better why there is none.
         Either::Right((ended, talk)) => talk.await.map_err(|error| ended.err().unwrap_or(error)),
