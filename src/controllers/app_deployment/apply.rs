@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use futures::future::join_all;
 use jiff::Timestamp;
-use kube::{Resource, ResourceExt};
+use kube::Resource;
 
 use super::AppDeploymentReconciler;
 use super::material::{Material, revisions};
@@ -47,8 +47,6 @@ pub struct Reading {
     pub registries: Vec<Registry>,
     /// What must not be shown.
     pub secrets: Vec<String>,
-    /// All of it.
-    pub material: Material,
 }
 
 /// Work that outlived a pass.
@@ -67,11 +65,10 @@ impl AppDeploymentReconciler {
         action: Action,
     ) -> Result<Option<AppDeploymentStatus>, Fault> {
         match action {
-            Action::Read => facts.reading = Some(Arc::new(self.read(seen).await?)),
+            Action::Read => self.read(seen, facts).await?,
             Action::Store => {
-                let reading = reading(facts)?;
-                if Rollback::of(seen).is_none() {
-                    revisions::ensure(&self.deps.client, &seen.app, &reading.material).await?;
+                if let (None, Some(material)) = (Rollback::of(seen), &facts.material) {
+                    revisions::ensure(&self.deps.client, &seen.app, material).await?;
                 }
                 facts.stored = true;
             }
@@ -136,20 +133,21 @@ impl AppDeploymentReconciler {
         Ok(None)
     }
 
-    /// What the object refers to, or what the revision did that it is rolled back to.
-    async fn read(&self, seen: &Observed) -> Result<Reading, Fault> {
+    /// Reads what the object refers to, or what the revision did that it is rolled back to.
+    async fn read(&self, seen: &Observed, facts: &mut Facts) -> Result<(), Fault> {
         let client = &self.deps.client;
         let material = match Rollback::of(seen) {
             Some(back) => revisions::material(client, &seen.app, &back.revision).await?,
             None => Material::read(client, &seen.app).await?,
         };
-        Ok(Reading {
+        facts.reading = Some(Arc::new(Reading {
             spec: material.spec(&seen.app)?,
             compose_hash: material.compose_hash(),
             registries: material.registries(),
             secrets: material.secrets(),
-            material,
-        })
+        }));
+        facts.material = Some(material);
+        Ok(())
     }
 
     /// Whether a resolver answers with the TXT record that proves a name.

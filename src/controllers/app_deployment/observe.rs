@@ -11,9 +11,9 @@ use k8s_openapi::api::core::v1::Namespace;
 use kube::ResourceExt;
 use kube::core::{Selector, SelectorExt};
 
-use super::AppDeploymentReconciler;
+use super::{AppDeploymentReconciler, available};
 use super::memory::Settled;
-use crate::api::app_deployment::{AppDeployment, AppDeploymentStatus};
+use crate::api::app_deployment::{AppDeployment, AppDeploymentStatus, Publish};
 use crate::api::claim::Holder;
 use crate::api::condition;
 use crate::api::names::{Fqdn, Mark};
@@ -24,6 +24,7 @@ use crate::controllers::is_allowed;
 use crate::controllers::node::observe::unusable;
 use crate::host::deploy::Journal;
 use crate::host::deploy::commands::Place;
+use crate::probe::site::Site;
 use crate::runtime::cache::Key;
 use crate::runtime::claims::{Claimant, Reservation, Role, Standing};
 use crate::runtime::driver::Reconciler;
@@ -119,6 +120,7 @@ impl AppDeploymentReconciler {
         let zones = deps.zones.all().iter().filter_map(|zone| self.zone_view(zone, home.as_deref())).collect();
         let (targets, no_target) = self.targets(app, &namespace);
         let hosts = self.hosts(app, &status, &targets);
+        deps.available.declare(app, self.live(app, &status, &hosts));
         let mut seen = Observed {
             available: deps.available.reading(app),
             app: app.clone(),
@@ -233,6 +235,40 @@ impl AppDeploymentReconciler {
         names.into_iter().map(view).collect()
     }
 
+    /// What is to be probed for ever: each name at each host that serves it.
+    fn live(
+        &self,
+        app: &AppDeployment,
+        status: &AppDeploymentStatus,
+        hosts: &BTreeMap<String, HostView>,
+    ) -> Vec<available::Live> {
+        if app.metadata.deletion_timestamp.is_some() || app.spec.maintenance {
+            return Vec::new();
+        }
+        let asked = |name: &str| app.spec.domains.iter().find(|domain| domain.name == name);
+        let answers = |name: &str| asked(name).is_none_or(|domain| domain.redirect_to.is_none());
+        let ours = |name: &str| asked(name).is_none_or(|domain| domain.publish == Publish::Node);
+        let served = status.domains.iter().map(|domain| domain.name.as_str()).filter(|name| answers(name));
+        let (of_ours, others): (Vec<&str>, Vec<&str>) = served.partition(|name| ours(name));
+        // Where somebody else publishes a name, its certificate need not be here; but something has to be asked.
+        let names = if of_ours.is_empty() { others } else { of_ours };
+        let at = |(node, host): (&String, &HostView)| {
+            let live = host.journal.live.as_ref()?;
+            let (address, object) = (host.address?, host.node.as_ref()?);
+            let nonce = self.deps.hosts.nonce(object);
+            let here = names.iter().filter(|name| host.journal.names.contains(**name));
+            let site = |name: &&str| Site {
+                name: (*name).to_owned(),
+                address,
+                port: 443,
+                path: live.health_path.clone(),
+                nonce: nonce.clone(),
+            };
+            Some(here.map(|name| available::Live { node: node.clone(), site: site(name) }).collect::<Vec<_>>())
+        };
+        hosts.iter().filter(|(_, host)| host.target).filter_map(at).flatten().collect()
+    }
+
     fn zone_view(&self, zone: &Zone, home: Option<&Namespace>) -> Option<ZoneView> {
         let live = self.deps.registry.zone(&zone.name_any());
         Some(ZoneView {
@@ -344,7 +380,8 @@ impl Observed {
     /// another UID finds what it left.
     #[must_use]
     pub fn place(&self, registries: Vec<crate::host::deploy::commands::Registry>) -> Place {
-        let project = format!("{}-{}", self.claimant.holder.name, &self.mark.key[..8]);
+        let key: String = self.mark.key.chars().take(8).collect();
+        let project = format!("{}-{key}", self.claimant.holder.name);
         Place {
             app: self.mark.key.clone(),
             directory: format!("/opt/roadstead/apps/{project}"),

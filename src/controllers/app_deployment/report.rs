@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use jiff::Timestamp;
 
-use super::available::available;
+use super::available::{AVAILABLE, View, available};
 use super::names::{Name, lead};
 use super::observe::Observed;
 use super::plan::{Facts, Rollback, deploying, expired};
@@ -13,12 +13,12 @@ use crate::api::condition::{self, Desired, READY, RECONCILING, STALLED, whole_se
 use crate::api::names::Fqdn;
 use crate::controllers::set_paused;
 use crate::dns;
-use crate::host::deploy::Journal;
+use crate::host::deploy::seen::State;
+use crate::host::deploy::{self, Journal};
+use crate::probe::Failure;
 use crate::runtime::driver::Outcome;
 use crate::runtime::events::Note;
 
-/// The condition that says whether verified traffic is served now.
-pub const AVAILABLE: &str = "Available";
 /// The phase of a name that is being published.
 pub const PENDING: &str = "Pending";
 /// The phase of a name that is published.
@@ -52,10 +52,36 @@ pub fn status(seen: &Observed, facts: &Facts, outcome: &Outcome, now: Timestamp)
         (journal.attempts, journal.not_before) = (None, None);
     }
     status.journal.take_if(|journal| *journal == crate::api::status::Journal::default());
-    let serves = available(seen, &status);
-    condition::set(&mut status.conditions, serves, generation, now);
+    let view = View {
+        reading: &seen.available,
+        maintenance: seen.app.spec.maintenance,
+        mismatches: &[],
+        causes: &causes(seen, facts),
+        before: condition::get(&seen.status.conditions, AVAILABLE),
+    };
+    if let Some(serves) = available(&view) {
+        condition::set(&mut status.conditions, serves, generation, now);
+    }
     ready(seen, outcome, was_current, &mut status, now);
     status
+}
+
+/// What ails the containers of the revision that serves, on the hosts that were looked at.
+fn causes(seen: &Observed, facts: &Facts) -> BTreeMap<String, Failure> {
+    let of = |(name, host): (&String, &deploy::seen::Host)| {
+        let live = seen.hosts.get(name)?.journal.live.as_ref()?;
+        let ill = host.containers.iter().find(|c| c.revision.as_ref() == Some(&live.revision) && !c.one_off)?;
+        let service = &ill.service;
+        let (reason, what) = match (ill.state, ill.oom_killed) {
+            (_, true) => ("OOMKilled", format!("was ended for want of memory, and started {} times again", ill.restarts)),
+            (State::Exited, _) => ("ContainerExited", format!("ended with code {}", ill.exit_code)),
+            (State::Restarting, _) => ("ContainerRestarting", format!("ends again and again, with code {}", ill.exit_code)),
+            (State::Created | State::Running, _) => return None,
+        };
+        let message = format!("the container of service `{service}` {what}: see `docker logs` on Node {name}");
+        Some((name.clone(), Failure { reason, message }))
+    };
+    facts.looked.iter().filter_map(of).collect()
 }
 
 /// Which revision is wanted, which one was before, and what the seed's fields say of them.

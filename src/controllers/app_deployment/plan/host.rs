@@ -227,7 +227,3 @@ const REASONS: [&str; 25] = [
 fn known(reason: &str) -> &'static str {
     REASONS.into_iter().find(|known| *known == reason).unwrap_or("DeployFailed")
 }
-
-#[cfg(test)]
-#[path = "host_tests.rs"]
-mod tests;

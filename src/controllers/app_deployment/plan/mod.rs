@@ -19,6 +19,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 
 use super::apply::Reading;
+use super::material::Material;
 use super::memory::Answers;
 use super::names::lead;
 use super::observe::{HostView, Observed};
@@ -36,7 +37,7 @@ use crate::host::deploy::rollout::{self, Around, Standing, Turn, rollout};
 use crate::runtime::claims::{self, Reservation, Role};
 use crate::runtime::driver::{Outcome, Step, Wait};
 
-pub(super) use backward::{expired, is_empty, is_late};
+pub(super) use backward::{expired, is_late};
 pub(super) use host::{deploying, view, wanted};
 pub use rollback::Rollback;
 
@@ -89,8 +90,10 @@ impl Action {
 /// What was learned in this pass and need not survive it.
 #[derive(Default)]
 pub struct Facts {
-    /// What the object refers to.
+    /// What the object refers to, as it comes to a host.
     pub reading: Option<Arc<Reading>>,
+    /// All of it, as it is stored.
+    pub material: Option<Material>,
     /// The revision is stored.
     pub stored: bool,
     /// How the claims stand, as the API server just said.
