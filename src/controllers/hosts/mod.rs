@@ -69,6 +69,10 @@ impl Hosts {
     /// [`reason::UNREACHABLE`] where nobody answers; [`Fault::Waiting`] before there is an address.
     pub async fn session(&self, node: &Node) -> Result<Arc<Session>, Fault> {
         let (host, first) = self.host(node).await?;
+        if first.is_some() {
+            // What another machine at this address once showed says nothing of this one.
+            self.pool.forget(&host.id);
+        }
         let session = match self.pool.session(&host, CONNECT).await {
             Ok(session) => session,
             Err(error) => return Err(self.refused(node, &host, error)),
