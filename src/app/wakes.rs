@@ -244,6 +244,7 @@ impl Caches {
             self.providers.filled(),
             self.namespaces.filled(),
             self.claims.filled(),
+            self.apps.filled(),
         );
     }
 }
