@@ -69,6 +69,10 @@ impl Hosts {
     /// [`reason::UNREACHABLE`] where nobody answers; [`Fault::Waiting`] before there is an address.
     pub async fn session(&self, node: &Node) -> Result<Arc<Session>, Fault> {
         let (host, first) = self.host(node).await?;
+        if first.is_some() {
+            // What another machine at this address once showed says nothing of this one.
+            self.pool.forget(&host.id);
+        }
         let session = match self.pool.session(&host, CONNECT).await {
             Ok(session) => session,
             Err(error) => return Err(self.refused(node, &host, error)),
@@ -233,3 +237,6 @@ fn believed(pin: &Pinned) -> Result<HostKeys, Fault> {
     HostKeys::pinned([pin.key.as_str()])
         .map_err(|error| Fault::terminal(reason::KEY_UNKNOWN, format!("the pinned host key cannot be read: {error}")))
 }
+
+#[cfg(test)]
+mod tests;
