@@ -89,7 +89,7 @@ const PASSING: [&str; 33] = [
 ];
 
 /// Words that are no reason of Ready being False.
-const WORDS: [&str; 64] = [
+const WORDS: [&str; 71] = [
     // Phases, and values of conditions and claims.
     "Active",
     "Error",
@@ -134,6 +134,13 @@ const WORDS: [&str; 64] = [
     "TooManyMembers",
     "Truncated",
     "WorkerReady",
+    // What an AppDeployment says of being served now.
+    "Available",
+    "DNSMismatch",
+    "Maintenance",
+    "NotProbedYet",
+    "NothingServes",
+    "Serving",
     // Events.
     "Abandoned",
     "ExpiringSoon",
@@ -152,6 +159,7 @@ const WORDS: [&str; 64] = [
     "Settled",
     // Names of kinds, of APIs and of what they answer.
     "AlreadyExists",
+    "AppDeployment",
     "Cloudflare",
     "Credential",
     "DigitalOcean",

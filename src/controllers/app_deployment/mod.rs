@@ -1,0 +1,3 @@
+//! Apps: Compose projects behind Caddy, on one host or on several.
+
+pub mod available;
