@@ -107,7 +107,7 @@ const PASSING: [&str; 34] = [
 ];
 
 /// Words that are no reason of Ready being False.
-const WORDS: [&str; 69] = [
+const WORDS: [&str; 76] = [
     // Phases, and values of conditions and claims.
     "Active",
     "Error",
@@ -154,6 +154,13 @@ const WORDS: [&str; 69] = [
     "TooManyMembers",
     "Truncated",
     "WorkerReady",
+    // What an AppDeployment says of being served now.
+    "Available",
+    "DNSMismatch",
+    "Maintenance",
+    "NotProbedYet",
+    "NothingServes",
+    "Serving",
     // Events.
     "Abandoned",
     "ExpiringSoon",
@@ -175,6 +182,7 @@ const WORDS: [&str; 69] = [
     "Settled",
     // Names of kinds, of APIs and of what they answer.
     "AlreadyExists",
+    "AppDeployment",
     "Cloudflare",
     "Credential",
     "DigitalOcean",
