@@ -14,7 +14,7 @@ const ROOT: &str = env!("CARGO_MANIFEST_DIR");
 const SOURCES: [&str; 5] = ["src/controllers", "src/dns", "src/cloud", "src/runtime", "src/slb/plan.rs"];
 
 /// Reasons that need more than a spec to be met, and a file whose tests meet them.
-const ELSEWHERE: [(&str, &str); 47] = [
+const ELSEWHERE: [(&str, &str); 59] = [
     ("AccountChanged", "tests/zones.rs"),
     ("DeletionHeld", "tests/providers.rs"),
     ("Expired", "tests/environment.rs"),
@@ -60,6 +60,19 @@ const ELSEWHERE: [(&str, &str); 47] = [
     ("UnsupportedSystem", "src/controllers/node/bootstrap_tests.rs"),
     // The operator's own rights.
     ("SecretForbidden", "src/controllers/credential.rs"),
+    // Of what an AppDeployment refers to, and of its revisions.
+    ("ComposeTooLong", "src/controllers/app_deployment/material/tests.rs"),
+    ("ConfigMapKeyMissing", "src/controllers/app_deployment/material/tests.rs"),
+    ("ConfigMapMissing", "tests/app_material.rs"),
+    ("InvalidFile", "src/controllers/app_deployment/material/content.rs"),
+    ("InvalidName", "tests/app_material.rs"),
+    ("InvalidPullSecret", "src/controllers/app_deployment/material/registries.rs"),
+    ("InvalidVariable", "src/controllers/app_deployment/material/content.rs"),
+    ("NamespaceNotReadable", "tests/app_material.rs"),
+    ("OperatorNamespace", "tests/app_material.rs"),
+    ("RevisionMissing", "tests/app_material.rs"),
+    ("RevisionTaken", "tests/app_material.rs"),
+    ("RevisionUnreadable", "tests/app_material.rs"),
     // The schema lets nothing through that would be refused so.
     ("InvalidAddress", "src/controllers/node/plan/tests.rs"),
     ("InvalidSlug", "src/controllers/server_group/plan_tests.rs"),
@@ -107,7 +120,7 @@ const PASSING: [&str; 34] = [
 ];
 
 /// Words that are no reason of Ready being False.
-const WORDS: [&str; 76] = [
+const WORDS: [&str; 80] = [
     // Phases, and values of conditions and claims.
     "Active",
     "Error",
@@ -184,12 +197,16 @@ const WORDS: [&str; 76] = [
     "AlreadyExists",
     "AppDeployment",
     "Cloudflare",
+    "ConfigMap",
     "Credential",
     "DigitalOcean",
     "Environment",
+    "Material",
     "Node",
     "Provider",
+    "Recipe",
     "Reconcile",
+    "Secret",
     "Zone",
 ];
 
