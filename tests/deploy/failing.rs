@@ -59,7 +59,7 @@ async fn whatever_is_wrong_with_a_new_revision_the_old_one_serves_on() {
         assert_eq!(shop.deploy(&revision).await, end);
     }
     let unhealthy = &shop.trace.join("\n");
-    assert!(unhealthy.contains("500 Broken: health of v2"), "{unhealthy}");
+    assert!(unhealthy.contains("it answered 500 Internal Server Error: health of v2"), "{unhealthy}");
 
     // One that is slow within its time is waited for.
     let mut slow = revision("v5", &[("DELAY", "6")]);
@@ -83,7 +83,7 @@ async fn a_file_that_may_not_run_is_refused_before_anything_runs_and_a_full_pool
     let site = &host.site;
     for (compose, expected) in [
         ("services: {web: {image: a, expose: [\"80\"], ports: [\"443:80\"]}}".to_owned(), "would take port 443"),
-        ("services: {web: {imag: a}}".to_owned(), "service `web`, key `"),
+        ("services: {web: {imag: a}}".to_owned(), "key `services.web`"),
         (
             "services: {web: {image: 'a:${TAG:?give one}', expose: ['80']}}".to_owned(),
             "the required variable `TAG` is missing",

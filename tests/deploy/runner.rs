@@ -29,8 +29,6 @@ pub const POOL: &str = "10.90.0.0/16";
 /// What becomes of a runner at an action.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Crash {
-    /// It is dropped before the action.
-    Before,
     /// It is dropped while the action is under way.
     During,
     /// It is dropped after the action, before that is written down.
@@ -248,9 +246,6 @@ impl<'a> App<'a> {
         action: &Action,
         crash: Option<Crash>,
     ) -> Option<Outcome> {
-        if crash == Some(Crash::Before) {
-            return None;
-        }
         let names: BTreeSet<String> = self.written().names;
         let progress = std::sync::Mutex::new(Vec::new());
         let act = async {
@@ -268,12 +263,13 @@ impl<'a> App<'a> {
                 None
             }
             Some(Crash::Cut) => {
-                let connection = session.exec(Command::new("echo $PPID", SOON)).await.unwrap().stdout;
+                let connection =
+                    session.exec(Command::new("cut -d' ' -f4 /proc/$PPID/stat", SOON)).await.unwrap().stdout;
                 let connection = String::from_utf8(connection).unwrap();
                 let cut = async {
                     sleep(Duration::from_millis(60)).await;
-                    // The process that holds the connection, and the one that was made when the user was let in.
-                    self.host.root(&format!("kill -9 {0}", connection.trim())).await;
+                    // The process that holds the connection: its child runs what we are asked to run.
+                    self.host.root(&format!("kill -9 {}", connection.trim())).await;
                 };
                 Some(futures::future::join(act, cut).await.0)
             }
@@ -320,7 +316,7 @@ async fn route(session: &Session, names: &BTreeSet<String>, routes: &BTreeMap<St
         Ok(output) => output.stdout,
         Err(error) => return Outcome::Unknown(error.to_string()),
     };
-    let table = Table::parse(&text).unwrap();
+    let Ok(table) = Table::parse(&text) else { return Outcome::Unknown("the table was cut".into()) };
     let others = table.iter().filter(|(name, _)| !names.contains(*name) && !routes.contains_key(*name));
     let others = others.map(|(name, route)| (name.to_owned(), route.clone()));
     let all = others.chain(routes.iter().map(|(name, route)| (name.clone(), route.clone())));
