@@ -14,6 +14,7 @@ use tokio::time::{Instant, sleep};
 
 use super::apps;
 use super::plan::{HostView, Verdict};
+use super::roll::{NotNow, Roll};
 use crate::api::app_deployment::AppDeployment;
 use crate::api::condition;
 use crate::api::names::Mark;
@@ -31,6 +32,8 @@ use crate::runtime::jobs::Jobs;
 
 /// The work's name.
 const WORK: &str = "bootstrap";
+/// The reason of a host that serves and is to be changed after others.
+const WAITING: &str = "WaitingForOtherHosts";
 /// The reason of what does not work on a host.
 const BROKEN: &str = "BootstrapFailed";
 /// How long a new VM may take until it lets us in, and how often it is asked.
@@ -79,6 +82,7 @@ pub struct BootstrapDeps {
 pub struct Bootstraps {
     deps: Arc<BootstrapDeps>,
     jobs: Jobs<Verdict>,
+    roll: Roll,
     looks: Arc<Mutex<HashMap<String, Look>>>,
 }
 
@@ -135,7 +139,7 @@ impl Bootstraps {
     pub fn new(deps: BootstrapDeps) -> Self {
         let wake = Arc::clone(&deps.wake);
         let jobs = Jobs::new(deps.settings.jobs, move |key| wake(key));
-        Self { deps: Arc::new(deps), jobs, looks: Arc::default() }
+        Self { deps: Arc::new(deps), jobs, roll: Roll::default(), looks: Arc::default() }
     }
 
     /// What is known of a Node's host.
@@ -199,6 +203,7 @@ impl Bootstraps {
         let key = Key::of(&**wish.node);
         let job = Job {
             deps: Arc::clone(&self.deps),
+            roll: self.roll.clone(),
             images,
             progress: Progress { key: key.clone(), uid, looks: Arc::clone(&self.looks), wake: self.deps.wake.clone() },
             node: Arc::clone(wish.node),
@@ -212,6 +217,7 @@ impl Bootstraps {
     /// A Node is gone: what runs for it ends, and nothing of it is remembered.
     pub fn forget(&self, node: &Node) {
         self.jobs.forget(&Key::of(node));
+        self.roll.clear(&Key::of(node));
         lock(&self.looks).remove(&node.uid().unwrap_or_default());
     }
 
@@ -246,6 +252,7 @@ impl Progress {
 /// One look at a host, and what has to be done there.
 struct Job {
     deps: Arc<BootstrapDeps>,
+    roll: Roll,
     images: Images,
     progress: Progress,
     node: Arc<Node>,
@@ -260,7 +267,9 @@ impl Job {
             Ok(certificate) => Verdict::Serves { certificate },
             Err(verdict) => verdict,
         };
-        if let Verdict::Broken { reason, message } | Verdict::Unseen { reason, message } = &verdict {
+        if let Verdict::Broken { reason, message } | Verdict::Unseen { reason, message } = &verdict
+            && *reason != WAITING
+        {
             self.note(Note::warning(*reason, message.clone()));
         }
         verdict
@@ -275,8 +284,8 @@ impl Job {
             // Nobody else changes the table while we do.
             let _alone = self.deps.hosts.exclusive(&self.node.uid().unwrap_or_default()).await;
             let wanted = self.wanted(&session).await?;
-            let acts = bootstrap::run(&session, &wanted, |act| self.progress.say(words(&act.step))).await;
-            self.tell(&acts.map_err(judge)?);
+            let acts = self.act(&session, &wanted).await?;
+            self.tell(&acts);
         }
         self.progress.say("getting a certificate for its name");
         match certificate::ensure(&session, &self.fqdn, CERTIFICATE).await {
@@ -284,6 +293,32 @@ impl Job {
             Err(certificate::Error::Ssh(error)) if error.is_cut() => Err(unseen(&error)),
             Err(error) => Ok(Err(error.to_string())),
         }
+    }
+
+    /// Brings the host to what is wanted. One that serves, and is to be changed, waits for its turn.
+    async fn act(&self, session: &Session, wanted: &Wanted) -> Result<Vec<Act>, Verdict> {
+        let (mut turn, mut not_now) = (None, None);
+        let may = |act: &Act| {
+            if act.cause == Cause::Change && turn.is_none() {
+                match self.roll.enter(&self.progress.key) {
+                    Ok(mine) => turn = Some(mine),
+                    Err(reason) => {
+                        not_now = Some(reason);
+                        return false;
+                    }
+                }
+            }
+            self.progress.say(words(&act.step));
+            true
+        };
+        let acts = bootstrap::run_if(session, wanted, may).await;
+        match (turn, &acts) {
+            (Some(turn), Ok(_)) => turn.end(Ok(())),
+            (Some(turn), Err(error)) => turn.end(Err(error.to_string())),
+            (None, Ok(_)) => self.roll.clear(&self.progress.key),
+            (None, Err(_)) => {}
+        }
+        acts.map_err(|error| not_now.map_or_else(|| judge(error), held))
     }
 
     /// A VM that was just made takes a while to start sshd, and some more to let our key in.
@@ -376,6 +411,22 @@ fn unseen(error: &ssh::Error) -> Verdict {
     Verdict::Unseen { reason: hosts::reason::UNREACHABLE, message: error.to_string() }
 }
 
+/// A host that serves as it did before, until it is its turn.
+fn held(not_now: NotNow) -> Verdict {
+    match not_now {
+        NotNow::Busy => {
+            let message = "the host is to be changed, and waits until others have been".to_owned();
+            Verdict::Unseen { reason: WAITING, message }
+        }
+        NotNow::Failed { of, message } => {
+            let message = format!(
+                "the host is to be changed, and is not, because the change of the host of Node {of} failed: {message}"
+            );
+            Verdict::Unseen { reason: "HostChangesHeld", message }
+        }
+    }
+}
+
 /// Of the table only the Node's own part comes from people.
 fn unroutable(error: &table::TableError) -> Verdict {
     let message = format!("spec.healthPath: the host's routers do not take it: {error}");
@@ -391,6 +442,7 @@ fn judge(error: bootstrap::Error) -> Verdict {
         bootstrap::Error::Caddy(NotTaken::Refused(_)) => Verdict::Refused { reason: "CaddyConfigRefused", message },
         bootstrap::Error::Ssh(error) if error.is_cut() => unseen(&error),
         bootstrap::Error::Ssh(_)
+        | bootstrap::Error::Held { .. }
         | bootstrap::Error::Garbled(_)
         | bootstrap::Error::Caddy(NotTaken::Changed)
         | bootstrap::Error::Silent { .. }

@@ -39,6 +39,15 @@ fn a_cut_connection_says_nothing_of_the_host_and_a_failed_command_does() {
 }
 
 #[test]
+fn a_host_that_waits_for_others_serves_as_before() {
+    let of = Key::namespaced("shop", "web-1");
+    let verdict = held(NotNow::Failed { of, message: "no space".to_owned() });
+    let Verdict::Unseen { reason: "HostChangesHeld", message } = verdict else { panic!("{verdict:?}") };
+    assert!(message.contains("shop/web-1 failed: no space"), "{message}");
+    assert!(matches!(held(NotNow::Busy), Verdict::Unseen { reason: "WaitingForOtherHosts", .. }));
+}
+
+#[test]
 fn a_health_path_that_no_router_takes_is_a_persons_to_mend() {
     let node = table::Node { nonce: "0123456789abcdef".into(), health_path: "/h\u{e4}lth".into() };
     let error = apps::table(None, &std::collections::BTreeSet::new(), "web-1.example.com", node).unwrap_err();

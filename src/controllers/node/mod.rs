@@ -7,6 +7,7 @@ pub mod bootstrap;
 pub(super) mod observe;
 pub mod plan;
 mod report;
+mod roll;
 #[cfg(test)]
 mod tests;
 

@@ -67,6 +67,12 @@ pub enum Error {
         /// Its socket.
         socket: &'static str,
     },
+    /// A step was not to be taken.
+    #[error("`{step}` has to wait")]
+    Held {
+        /// The step.
+        step: String,
+    },
     /// A step was taken, and did not help.
     #[error("`{step}` was done {ATTEMPTS} times, and still {found}")]
     Stuck {
@@ -84,6 +90,22 @@ pub enum Error {
 /// # Errors
 /// Why the host is not as wanted.
 pub async fn run(session: &Session, wanted: &Wanted, mut on: impl FnMut(&Act) + Send) -> Result<Vec<Act>, Error> {
+    let may = |act: &Act| {
+        on(act);
+        true
+    };
+    run_if(session, wanted, may).await
+}
+
+/// As [`run`], but a step is taken only if `may` says so.
+///
+/// # Errors
+/// Why the host is not as wanted, among them [`Error::Held`].
+pub async fn run_if(
+    session: &Session,
+    wanted: &Wanted,
+    mut may: impl FnMut(&Act) -> bool + Send,
+) -> Result<Vec<Act>, Error> {
     wanted.check()?;
     let mut taken: Vec<Act> = Vec::new();
     loop {
@@ -96,7 +118,9 @@ pub async fn run(session: &Session, wanted: &Wanted, mut on: impl FnMut(&Act) + 
         if taken.iter().filter(|earlier| earlier.step.to_string() == step).count() >= ATTEMPTS {
             return Err(Error::Stuck { step, found: act.found });
         }
-        on(&act);
+        if !may(&act) {
+            return Err(Error::Held { step });
+        }
         apply(session, wanted, &act.step).await?;
         taken.push(act);
     }

@@ -20,7 +20,7 @@ mod facts;
 mod plan;
 mod wanted;
 
-pub use apply::{Error, apply, observe, run};
+pub use apply::{Error, apply, observe, run, run_if};
 pub use facts::{Container, Directory, Facts, Garbled, Kept, Listener, Published};
 pub use plan::{Act, Cause, Next, Observed, Reading, Refusal, Served, Step, plan};
 pub use wanted::{Certificates, EDGE, File, Images, Packages, Service, TABLE, Unusable, Wanted};
