@@ -29,7 +29,7 @@ async fn revisions_replace_each_other_unnoticed_and_removal_leaves_only_named_vo
         spec.only = [("WHO".to_owned(), ["db".to_owned()].into())].into();
         let conf = [("conf/app", file(conf)), ("conf/db", file("for db")), ("motd", file(name))];
         spec.files = conf.map(|(path, bytes)| (path.to_owned(), bytes)).into();
-        let command = ["sh", "-c", "echo before >>/tmp/log && cat /conf/app"].map(String::from).into();
+        let command = ["cat", "/conf/app"].map(String::from).into();
         spec.pre_deploy = Some(PreDeploy { service: String::new(), command, timeout: 30 });
         spec
     };
