@@ -104,7 +104,8 @@ async fn a_file_that_may_not_run_is_refused_before_anything_runs_and_a_full_pool
     shop.want(&session, &spec("r1", compose, &[("IMAGE", site)])).await.unwrap();
     assert_eq!(shop.prepared.as_ref().unwrap().empty_variables, ["NONE".to_owned()].into());
     let pool = "127.0.0.0/28".parse().unwrap();
-    let full = roadstead::host::app::prepare(&session, &shop.place, &spec("r2", compose, &[]), pool).await;
+    let full =
+        roadstead::host::app::prepare(&session, &shop.place, &spec("r2", compose, &[("IMAGE", site)]), pool).await;
     // Two networks of 32 addresses do not fit.
     assert!(matches!(&full, Err(NotPrepared::Full(why)) if why.contains("127.0.0.0/28")), "{full:?}");
 }

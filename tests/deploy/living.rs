@@ -29,7 +29,7 @@ async fn revisions_replace_each_other_unnoticed_and_removal_leaves_only_named_vo
         spec.only = [("WHO".to_owned(), ["db".to_owned()].into())].into();
         let conf = [("conf/app", file(conf)), ("conf/db", file("for db")), ("motd", file(name))];
         spec.files = conf.map(|(path, bytes)| (path.to_owned(), bytes)).into();
-        let command = ["sh", "-c", "echo before >>/tmp/log && cat /conf/app"].map(String::from).into();
+        let command = ["cat", "/conf/app"].map(String::from).into();
         spec.pre_deploy = Some(PreDeploy { service: String::new(), command, timeout: 30 });
         spec
     };
@@ -161,7 +161,7 @@ async fn two_apps_do_not_find_each_others_services_and_both_are_back_after_a_reb
     let mut three = App::new(&host, "three");
     assert_eq!(three.deploy(&spec("r1", &compose("other", "other"), &[("ANSWER", "three")])).await, End::Done);
     let refused = three.text("/cgi-bin/peer?db").await;
-    assert!(refused.contains("bad address"), "{refused}");
+    assert!(refused.contains("nobody has the name db"), "{refused}");
     let address = "docker inspect --format '{{range .NetworkSettings.Networks}}{{.IPAddress}}{{end}}' shop-one-db-1";
     let address = host.root(address).await;
     let refused = three.text(&format!("/cgi-bin/peer?{address}")).await;

@@ -211,7 +211,7 @@ impl<'a> App<'a> {
                         let verdict = match self.page(path).await {
                             Ok((200..400, _)) => Ok(()),
                             Ok((status, body)) => Err(format!("{status} {body}")),
-                            Err(error) => Err(error.to_string()),
+                            Err(error) => Err(format!("{error:?}")),
                         };
                         external.insert(name, Answer { at: Timestamp::now(), verdict });
                     }
@@ -282,7 +282,7 @@ impl<'a> App<'a> {
     /// Status and body of a page of the site, asked from outside.
     pub async fn page(&self, path: &str) -> Result<(u16, String), reqwest::Error> {
         let client = self.host.client(&self.domain);
-        let answer = client.get(format!("http://{}{path}", self.domain)).send().await?;
+        let answer = client.get(format!("https://{}{path}", self.domain)).send().await?;
         let status = answer.status().as_u16();
         Ok((status, answer.text().await?))
     }

@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use reqwest::Client;
+use reqwest::{Client, ClientBuilder};
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep};
 
@@ -14,7 +14,7 @@ use crate::host::Host;
 /// How long a visitor rests after an answer.
 const REST: Duration = Duration::from_millis(15);
 
-/// Two visitors: one with a new connection for each request, over HTTP, and one that keeps its own, over HTTPS.
+/// Two visitors over HTTPS: one with a new connection for each request, and one that keeps its own.
 pub struct Visitors {
     seen: Arc<Mutex<Seen>>,
     over: Arc<AtomicBool>,
@@ -39,16 +39,20 @@ impl Seen {
 impl Host {
     /// Somebody who finds this name here.
     pub fn client(&self, name: &str) -> Client {
+        self.visitor(name).pool_max_idle_per_host(0).build().unwrap()
+    }
+
+    fn visitor(&self, name: &str) -> ClientBuilder {
+        // What is certified here nobody trusts: how certificates come about is another test's.
         let client = Client::builder().no_proxy().resolve(name, (self.address, 0).into());
-        client.pool_max_idle_per_host(0).timeout(Duration::from_secs(10)).build().unwrap()
+        client.danger_accept_invalid_certs(true).timeout(Duration::from_secs(10))
     }
 }
 
 impl Visitors {
     /// They come.
     pub fn of(host: &Host, name: &str) -> Self {
-        let keeping = Client::builder().no_proxy().resolve(name, (host.address, 0).into());
-        let keeping = keeping.danger_accept_invalid_certs(true).timeout(Duration::from_secs(10)).build().unwrap();
+        let keeping = host.visitor(name).build().unwrap();
         let (seen, over) = (Arc::<Mutex<Seen>>::default(), Arc::new(AtomicBool::new(false)));
         let visit = |client: Client, url: String| {
             let (seen, over) = (Arc::clone(&seen), Arc::clone(&over));
@@ -62,7 +66,7 @@ impl Visitors {
             })
         };
         let tasks =
-            vec![visit(host.client(name), format!("http://{name}/")), visit(keeping, format!("https://{name}/"))];
+            vec![visit(host.client(name), format!("https://{name}/")), visit(keeping, format!("https://{name}/"))];
         Self { seen, over, tasks }
     }
 

@@ -243,7 +243,9 @@ fn fallen(seen: &Observed, coming: &Coming, started: bool) -> Option<(&'static s
     Some(if container.oom_killed {
         ("OOMKilled", format!("service `{service}` took more memory than it may and was killed"))
     } else if container.restarts >= CRASHES {
-        ("CrashLooping", format!("service `{service}` ends again and again, with status {}", container.exit_code))
+        // Of one that was just started again Docker has no status any more.
+        let status = (container.state != State::Running).then(|| format!(", with status {}", container.exit_code));
+        ("CrashLooping", format!("service `{service}` ends again and again{}", status.unwrap_or_default()))
     } else {
         ("ContainerExited", format!("service `{service}` ended with status {}", container.exit_code))
     })

@@ -110,6 +110,10 @@ impl Fault {
         if has(&["cannot connect to the docker daemon", "error during connect"]) {
             return Self::transient("DockerUnavailable", stderr);
         }
+        // Another app got there first: the next look finds it there, and another subnet is chosen.
+        if has(&["pool overlaps with other one"]) {
+            return Self::transient("SubnetTaken", stderr);
+        }
         match phase {
             Phase::Pull => of_registry(stderr, has),
             Phase::Start | Phase::BeforeSwap | Phase::AfterSwap
@@ -204,6 +208,11 @@ mod tests {
         }
         let port = Fault::of_docker(Phase::Start, "Bind for 0.0.0.0:8080 failed: port is already allocated");
         assert_eq!((port.transient, port.reason), (false, "PortInUse"));
+        let overlap = Fault::of_docker(
+            Phase::Networks,
+            "Error response from daemon: Pool overlaps with other one on this address space",
+        );
+        assert_eq!((overlap.transient, overlap.reason), (true, "SubnetTaken"));
         // Only of a registry: an app that cannot reach another is not the host's trouble.
         assert!(!Fault::of_docker(Phase::Start, "connection refused").transient);
     }
