@@ -1,4 +1,8 @@
 //! `AppDeployment`: a Compose app behind Caddy, on one Node, on several, or on an Environment's.
+#![allow(
+    clippy::struct_excessive_bools,
+    reason = "each is a switch of its own that people write, also in what derives make"
+)]
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
 use kube::{CustomResource, KubeSchema};
@@ -66,7 +70,6 @@ const FULL_NAME: (&str, &str) = (
         "services is for those beside the entry, which is updated by the swap itself: leave the entry service out")
 )]
 #[serde(rename_all = "camelCase")]
-#[allow(clippy::struct_excessive_bools, reason = "each is a switch of its own that people write")]
 pub struct AppDeploymentSpec {
     /// Where it runs. A changed target is deployed to first; then the names move, and the old one is cleaned up.
     pub target: Target,
