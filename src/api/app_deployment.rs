@@ -1,4 +1,8 @@
 //! `AppDeployment`: a Compose app behind Caddy, on one Node, on several, or on an Environment's.
+#![allow(
+    clippy::struct_excessive_bools,
+    reason = "each is a switch of its own that people write, also in what derives make"
+)]
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
 use kube::{CustomResource, KubeSchema};

@@ -77,7 +77,7 @@ pub struct AppDeploymentStatus {
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Revision {
-    /// Its name, by which its containers and its ControllerRevision are found.
+    /// Its name, by which its containers and its `ControllerRevision` are found.
     #[schemars(length(max = 64))]
     pub name: String,
     /// The SHA-256 of its Compose file's text.

@@ -162,8 +162,8 @@ mod tests {
                 (Kind::ConfigMap, "nginx", object(&[("site.conf", b"listen 80")])),
                 (Kind::Secret, "binary", object(&[("KEY", b"hunter\xff")])),
                 (Kind::Secret, "names", object(&[("A.B", b"hunter2")])),
-                (Kind::Secret, "long", object(&[("LONG", &[b'x'; 131_071])])),
-                (Kind::Secret, "large", object(&[("FILE", &[b'x'; 1 << 20])])),
+                (Kind::Secret, "long", object(&[("LONG", &vec![b'x'; 131_071])])),
+                (Kind::Secret, "large", object(&[("FILE", &vec![b'x'; 1 << 20])])),
             ],
         )
     }

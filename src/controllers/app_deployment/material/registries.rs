@@ -128,7 +128,7 @@ mod tests {
         Object { version: "1".into(), type_: Some(type_.into()), data }
     }
 
-    fn auths(auths: Value) -> Object {
+    fn auths(auths: &Value) -> Object {
         secret(TYPE, &json!({ "auths": auths }).to_string())
     }
 
@@ -148,7 +148,7 @@ mod tests {
 
     #[test]
     fn users_and_passwords_are_read_in_every_shape_that_docker_writes() {
-        let secret = auths(json!({
+        let secret = auths(&json!({
             "https://index.docker.io/v1/": {"auth": BASE64.encode(b"ci:pass:word")},
             "r.example:5000": {"username": "u", "password": "p", "auth": "not looked at", "email": "e"},
         }));
@@ -158,8 +158,8 @@ mod tests {
 
     #[test]
     fn of_two_secrets_with_a_registry_the_later_one_counts() {
-        let one = || auths(json!({"r.example": {"username": "u", "password": "1"}}));
-        let two = || auths(json!({"r.example": {"username": "u", "password": "2"}}));
+        let one = || auths(&json!({"r.example": {"username": "u", "password": "1"}}));
+        let two = || auths(&json!({"r.example": {"username": "u", "password": "2"}}));
         assert_eq!(read([("a", one()), ("b", two())]).unwrap(), [registry("r.example", "u", "2")]);
         assert_eq!(read([("b", two()), ("a", one())]).unwrap(), [registry("r.example", "u", "1")]);
     }
@@ -173,18 +173,18 @@ mod tests {
             (secret(TYPE, r#"{"auths": "hunter2"}"#), "is no JSON object with `auths`"),
             (secret(TYPE, r#"{"auths": {"r.example": {"password": ["hunter2"]}}}"#), "is no JSON object with `auths`"),
             (
-                auths(json!({"r.example": {"auth": "hunter2!"}})),
+                auths(&json!({"r.example": {"auth": "hunter2!"}})),
                 "`r.example` has an `auth` that is not `user:password`",
             ),
-            (auths(json!({"r.example": {"auth": hunter}})), "`r.example` has an `auth` that is not `user:password`"),
-            (auths(json!({"r.example": {}})), "`r.example` has no user and no password"),
-            (auths(json!({"r.example": {"username": "hunter2"}})), "`r.example` has no user or no password"),
-            (auths(json!({"r.example": {"identitytoken": "hunter2"}})), "`r.example` has an identity token"),
-            (auths(json!({"r.example": {"username": "u", "password": "hunter2\n"}})), "has a control character"),
-            (auths(json!({"--hunter2": {"username": "u", "password": "p"}})), "is not named by its host"),
-            (auths(json!({"*.hunter2": {"username": "u", "password": "p"}})), "is not named by its host"),
+            (auths(&json!({"r.example": {"auth": hunter}})), "`r.example` has an `auth` that is not `user:password`"),
+            (auths(&json!({"r.example": {}})), "`r.example` has no user and no password"),
+            (auths(&json!({"r.example": {"username": "hunter2"}})), "`r.example` has no user or no password"),
+            (auths(&json!({"r.example": {"identitytoken": "hunter2"}})), "`r.example` has an identity token"),
+            (auths(&json!({"r.example": {"username": "u", "password": "hunter2\n"}})), "has a control character"),
+            (auths(&json!({"--hunter2": {"username": "u", "password": "p"}})), "is not named by its host"),
+            (auths(&json!({"*.hunter2": {"username": "u", "password": "p"}})), "is not named by its host"),
             (
-                auths(json!({
+                auths(&json!({
                     "r.example/a": {"username": "u", "password": "hunter2"},
                     "r.example/b": {"username": "u", "password": "hunter3"},
                 })),

@@ -1,11 +1,11 @@
-//! The revisions of an app, as `apps/v1` ControllerRevisions that go with it.
+//! The revisions of an app, as objects `ControllerRevision` (`apps/v1`) that go with it.
 //!
 //! Each holds what its revision is made of: the text of the Compose file, the images, the variables and files by where
 //! they come from, with the versions these had. Of a Secret or ConfigMap it has names and versions and no value; a
 //! revision that is gone back to takes their present values. What the object's spec says itself (`env[].value`) is there
 //! as the spec said it, or going back would not lead back.
 //!
-//! The data of a ControllerRevision cannot be changed, so what the images turned out to be is in an annotation.
+//! The data of a `ControllerRevision` cannot be changed, so what the images turned out to be is in an annotation.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -46,7 +46,7 @@ pub struct Stored {
     resource_version: Option<String>,
 }
 
-/// What a ControllerRevision holds.
+/// What a `ControllerRevision` holds.
 #[derive(Default, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 struct Data {
@@ -197,9 +197,9 @@ pub async fn prune(
 
 /// The names of those that are too many, oldest first.
 fn surplus<'a>(stored: &'a [Stored], keep: &BTreeSet<String>, limit: usize) -> Vec<&'a str> {
-    let (kept, others): (Vec<&Stored>, Vec<&Stored>) = stored.iter().partition(|stored| keep.contains(&stored.name));
+    let (kept, mut others): (Vec<&Stored>, Vec<&Stored>) =
+        stored.iter().partition(|stored| keep.contains(&stored.name));
     let room = limit.saturating_sub(kept.len().saturating_sub(1));
-    let mut others: Vec<&Stored> = others;
     others.sort_by_key(|stored| std::cmp::Reverse(stored.number));
     others.iter().skip(room).rev().map(|stored| stored.name.as_str()).collect()
 }

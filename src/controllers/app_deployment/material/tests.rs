@@ -6,6 +6,7 @@ use serde_json::{Value, json};
 use super::objects::Object;
 use super::*;
 use crate::host::app::Spec;
+use crate::host::compose::changes::Update;
 
 fn app(spec: &Value) -> AppDeployment {
     let mut whole = json!({
@@ -100,7 +101,6 @@ fn an_object_comes_to_what_it_says_with_the_values_of_what_it_names() {
     let times = (spec.start_period, spec.health_timeout, spec.external_timeout, spec.drain, spec.history);
     assert_eq!(times, (0, 90, 180, 45, 7));
     let update = |name: &str| spec.updates[name];
-    use crate::host::compose::changes::Update;
     assert_eq!((update("db"), update("job")), (Update::Never, Update::AfterSwap));
     let pre = spec.pre_deploy.unwrap();
     assert_eq!((pre.service.as_str(), pre.command, pre.timeout), ("", vec!["migrate".to_owned()], 120));
