@@ -101,12 +101,12 @@ impl Wakes {
     pub fn new() -> (Self, Streams) {
         let ((zones, z), (providers, p)) = (channel(), channel());
         let ((nodes, n), (environments, e)) = (channel(), channel());
-        let ((groups, g), (apps, a)) = (channel(), channel());
+        let ((groups, g), (apps, apps_out)) = (channel(), channel());
         let (healths, healths_out) = mpsc::unbounded_channel();
         let again = (healths.clone(), healths_out);
         (
             Self { zones, providers, nodes, environments, groups, apps, healths },
-            Streams { zones: z, providers: p, nodes: n, environments: e, groups: g, apps: a, healths: again },
+            Streams { zones: z, providers: p, nodes: n, environments: e, groups: g, apps: apps_out, healths: again },
         )
     }
 

@@ -311,7 +311,9 @@ impl Claims {
     pub async fn set_record(&self, reservation: &Reservation, record: &str) -> Result<(), Fault> {
         let Some(claim) = self.cache.get(&Key::cluster(&reservation.name)) else { return Ok(()) };
         let known = claim.status.as_ref().and_then(|s| s.record.as_deref());
-        if known == Some(record) || claim.status.as_ref().is_some_and(|s| s.state == ClaimState::Tombstone) {
+        let is_tombstone = claim.status.as_ref().is_some_and(|s| s.state == ClaimState::Tombstone);
+        // What nobody publishes any more is said too late, and would take the time away that keeps others out.
+        if known == Some(record) || is_tombstone || claim.spec.holders.dns.is_none() {
             return Ok(());
         }
         self.set_status(&claim, json!({"record": record, "freeAt": null})).await.map(drop)

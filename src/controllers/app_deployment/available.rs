@@ -218,12 +218,10 @@ pub fn available(view: &View<'_>) -> Option<Desired> {
     let is_probed = |before: &&Condition| {
         before.status != "Unknown" && ![MAINTENANCE, NOTHING_SERVES].contains(&before.reason.as_str())
     };
-    let keep = || match view.before.filter(is_probed) {
-        Some(_) => None,
-        None => {
-            let message = "the names of the app are not probed yet: this takes a moment";
-            Some(Desired { type_: AVAILABLE, status: None, reason: NOT_PROBED_YET, message: message.to_owned() })
-        }
+    let keep = || {
+        let message = "the names of the app are not probed yet: this takes a moment".to_owned();
+        let unknown = Desired { type_: AVAILABLE, status: None, reason: NOT_PROBED_YET, message };
+        view.before.filter(is_probed).is_none().then_some(unknown)
     };
     let Some(sites) = &view.reading.sites else { return keep() };
     if sites.is_empty() {
