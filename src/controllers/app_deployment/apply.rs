@@ -117,6 +117,11 @@ impl AppDeploymentReconciler {
                 facts.volumes.insert(name, volumes);
             }
             Action::Settle(name, what) => self.settle(seen, facts, &name, what).await?,
+            Action::Forget => {
+                self.memory.forget(&seen.app);
+                self.deps.available.forget(&seen.app);
+                facts.forgotten = true;
+            }
             Action::SayAbandoned(half) => {
                 let left = if half == "dns" { "its records" } else { "what it has on its hosts" };
                 let note = Note::warning("Abandoned", format!("given up by annotation: {left} are left behind"));

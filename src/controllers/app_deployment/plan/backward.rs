@@ -44,7 +44,7 @@ pub(super) fn plan(seen: &Observed, facts: &Facts, now: Timestamp) -> AppStep {
         }
     }
     if seen.deleting() {
-        return Step::Gone;
+        return if facts.forgotten { Step::Gone } else { Step::Do(Action::Forget) };
     }
     if is_empty(&seen.status) { Step::Done } else { Step::Record(Box::new(report::emptied(seen))) }
 }

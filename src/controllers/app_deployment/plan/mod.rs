@@ -77,6 +77,8 @@ pub enum Action {
     Volumes(String),
     /// Remember that the app is whole there.
     Settle(String, String),
+    /// End its probes, and forget what is remembered of it.
+    Forget,
     /// Say in an event what an `abandon` annotation leaves behind: the half it names.
     SayAbandoned(&'static str),
 }
@@ -125,6 +127,8 @@ pub struct Facts {
     pub volumes: BTreeMap<String, BTreeSet<String>>,
     /// The hosts that are out of reach for so long that the app is left there.
     pub given_up: BTreeSet<String>,
+    /// Nothing is remembered of it any more.
+    pub forgotten: bool,
     /// The halves whose abandonment was said.
     pub said: BTreeSet<&'static str>,
 }

@@ -271,6 +271,7 @@ impl Cloud {
                 let host = self.seen.hosts.get_mut(&name).unwrap();
                 host.settled = Some(Settled { at: self.now, what });
             }
+            Action::Forget => self.facts.forgotten = true,
             Action::SayAbandoned(half) => drop(self.facts.said.insert(half)),
             Action::Collect(name) => panic!("nothing runs on {name}"),
         }
