@@ -13,7 +13,7 @@ echo "$version" >"$page"
 chmod 644 "$page"
 engine pull -q "$VM_APP" >/dev/null
 container=$(engine create --network none "$VM_APP")
-engine cp -q "$page" "$container:/www/index.html" 2>/dev/null || engine cp "$page" "$container:/www/index.html"
+engine cp "$page" "$container:/www/index.html" >/dev/null
 change=()
 [[ -z $line ]] || change=(-c "ENTRYPOINT [\"/bin/busybox\", \"sh\", \"-c\", \"echo starting $version; echo '$line' >&2; exit 1\"]")
 engine commit ${change[@]+"${change[@]}"} "$container" "$image" >/dev/null
