@@ -89,6 +89,9 @@ async fn an_app_goes_live_is_replaced_refuses_a_broken_one_goes_back_and_leaves_
     let first = rig.live(&shop).await;
     let visitor = rig.visitor();
     visitor.sees(SITE, 200, "v1").await;
+    let plain = visitor.get("http://shop.example.com/shelf?page=2").await.unwrap();
+    let location = plain.headers["location"].to_str().unwrap();
+    assert_eq!((plain.status, location), (308, "https://shop.example.com/shelf?page=2"));
     assert_eq!(field(&first, "/status/entryService"), "web");
     assert_eq!(
         (field(&first, "/status/entryPort"), field(&first, "/status/domain")),

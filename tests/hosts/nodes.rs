@@ -43,11 +43,6 @@ async fn a_node_becomes_a_host_that_serves_over_https_is_repaired_and_survives_a
         let page = visitor.sees(&format!("https://web-1.example.com{path}"), status, PLACEHOLDER).await;
         assert_eq!(page.headers["x-roadstead-placeholder"], "true", "{path}");
     }
-    let plain = visitor.get("http://web-1.example.com/shelf?page=2").await.unwrap();
-    assert_eq!(
-        (plain.status, &plain.headers["location"]),
-        (308, &"https://web-1.example.com/shelf?page=2".parse().unwrap())
-    );
     let address = field(&node, "/status/addresses/public4").as_str().unwrap().to_owned();
     let other = visitor.get_at(&address, "other.example.com", "/").await.unwrap_err();
     assert!(other.contains("handshake") || other.contains("alert"), "a certificate for a name of nobody: {other}");
