@@ -10,3 +10,4 @@ mod nodes;
 mod previews;
 mod rig;
 mod visitor;
+mod workflow;
