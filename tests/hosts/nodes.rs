@@ -14,7 +14,7 @@ use crate::world::{NODE, PROVIDER, field};
 const PLACEHOLDER: &str = "No application deployed yet";
 /// Makes a host another one to whoever knows its key, and ends the connections that were let in with the old one.
 const OTHER_KEY: &str =
-    "rm /etc/ssh/ssh_host_* && ssh-keygen -A && systemctl restart ssh && pkill -f 'sshd: [^/]' || true";
+    "rm /etc/ssh/ssh_host_* && ssh-keygen -A && systemctl restart ssh && pkill -f '^sshd: [^/]' || true";
 
 /// Status, reason and message of a condition.
 fn said(node: &DynamicObject, kind: &str) -> (String, String, String) {
@@ -65,7 +65,7 @@ async fn a_node_becomes_a_host_that_serves_over_https_is_repaired_and_survives_a
         rig.bootstrapped(&shop, "web-1").await;
     }
 
-    let certificate = "sha256sum $(find / -xdev -name web-1.example.com.crt | head -1)";
+    let certificate = "sha256sum $(find /opt/roadstead -name web-1.example.com.crt | head -1)";
     let certificate = vm.run(certificate).await.unwrap();
     vm.reboot().await;
     visitor.sees("https://web-1.example.com/healthz", 200, PLACEHOLDER).await;
