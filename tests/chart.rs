@@ -99,6 +99,8 @@ fn values_that_make_no_sense_are_refused_by_name() {
         ("image.pullPolicy=Sometimes", "/image/pullPolicy"),
         ("image.digest=latest", "/image/digest"),
         ("gateway.signup.mode=everybody", "/gateway/signup/mode"),
+        ("appNamespaces={My_Apps}", "/appNamespaces/0"),
+        ("appNamespaces={roadstead-system}", "an app there could read the operator's credentials"),
         ("gateway.namespace=My_Groups", "/gateway/namespace"),
         ("gateway.history.size=256M", "/gateway/history/size"),
         ("gateway.trustedProxies={10.0.0.1}", "/gateway/trustedProxies/0"),
@@ -380,6 +382,9 @@ async fn the_chart_installs_is_least_privileged_and_leaves_the_objects_when_it_g
     the_service_account_can_do_what_is_needed_and_no_more(&kubectl);
     release("upgrade", &[&chart, "--set", "gateway.enabled=true,gateway.signup.mode=open"]);
     the_gateway_adds_its_own_rights_and_no_more(&kubectl);
+    kubectl.run(&["create", "namespace", "shop"]).unwrap();
+    release("upgrade", &[&chart, "--set", "appNamespaces={shop,shop}"]);
+    the_secrets_of_apps_are_read_where_the_values_say_and_nowhere_else(&kubectl);
 
     let zone = json!({
         "apiVersion": "roadstead.dev/v1alpha1", "kind": "Zone", "metadata": {"name": "example-com"},
@@ -459,9 +464,20 @@ fn the_gateway_adds_its_own_rights_and_no_more(kubectl: &Kubectl) {
     }
 }
 
+fn the_secrets_of_apps_are_read_where_the_values_say_and_nowhere_else(kubectl: &Kubectl) {
+    for what in ["secrets", "configmaps"] {
+        assert!(may(kubectl, "get", what, "shop"), "may not get {what}");
+        assert!(!may(kubectl, "get", what, "default"), "may get {what} of another namespace");
+        for verb in ["list", "watch", "create", "patch", "update", "delete"] {
+            assert!(!may(kubectl, verb, what, "shop"), "may {verb} {what}");
+        }
+    }
+    assert!(!may(kubectl, "get", "configmaps", NAMESPACE), "may get ConfigMaps of its own namespace");
+}
+
 fn the_service_account_can_do_what_is_needed_and_no_more(kubectl: &Kubectl) {
     let may = |verb: &str, what: &str, namespace: &str| may(kubectl, verb, what, namespace);
-    let own = ["zones", "providers", "nodes", "environments", "servergroups", "hostnameclaims"]
+    let own = ["zones", "providers", "nodes", "environments", "servergroups", "appdeployments", "hostnameclaims"]
         .map(|kind| format!("{kind}.roadstead.dev"));
     for kind in &own {
         for verb in ["get", "list", "watch", "patch"] {
@@ -475,6 +491,12 @@ fn the_service_account_can_do_what_is_needed_and_no_more(kubectl: &Kubectl) {
         ("delete", "environments.roadstead.dev", ""),
         ("create", "hostnameclaims.roadstead.dev", ""),
         ("delete", "hostnameclaims.roadstead.dev", ""),
+        ("update", "appdeployments.roadstead.dev#finalizers", ""),
+        ("get", "controllerrevisions.apps", ""),
+        ("list", "controllerrevisions.apps", ""),
+        ("create", "controllerrevisions.apps", ""),
+        ("patch", "controllerrevisions.apps", ""),
+        ("delete", "controllerrevisions.apps", ""),
         ("watch", "namespaces", ""),
         ("create", "events.events.k8s.io", ""),
         ("patch", "events.events.k8s.io", ""),
@@ -500,6 +522,11 @@ fn the_service_account_can_do_what_is_needed_and_no_more(kubectl: &Kubectl) {
         ("create", "environments.roadstead.dev", ""),
         ("create", "servergroups.roadstead.dev", ""),
         ("delete", "servergroups.roadstead.dev", ""),
+        ("create", "appdeployments.roadstead.dev", ""),
+        ("delete", "appdeployments.roadstead.dev", ""),
+        ("get", "secrets", "shop"),
+        ("get", "configmaps", "shop"),
+        ("get", "deployments.apps", ""),
         ("patch", "namespaces", ""),
         ("get", "configmaps", NAMESPACE),
         ("create", "pods", NAMESPACE),

@@ -7,6 +7,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
+use super::app_deployment::AppDeployment;
 use super::claim::HostnameClaim;
 use super::environment::Environment;
 use super::node::Node;
@@ -55,12 +56,14 @@ proptest! {
         node in schema::objects("Node"),
         environment in schema::objects("Environment"),
         claim in schema::objects("HostnameClaim"),
+        app in schema::objects("AppDeployment"),
     ) {
         reads::<Zone>(&zone)?;
         reads::<Provider>(&provider)?;
         reads::<Node>(&node)?;
         reads::<Environment>(&environment)?;
         reads::<HostnameClaim>(&claim)?;
+        reads::<AppDeployment>(&app)?;
     }
 }
 
@@ -115,6 +118,19 @@ fn words_and_texts_of_newer_definitions_and_of_people_who_went_around_them_are_r
             ("spec.expiresAt", json!("9999-12-31T23:59:59Z")),
             ("spec.onExpiry", json!("Sleep")),
             ("status", json!({"journal": {"collisions": "many", "rollback": 7}})),
+        ],
+    );
+    reads_with::<AppDeployment>(
+        &json!({"target": {"nodeRef": {"name": "n"}}, "compose": {"inline": "services: {}"}}),
+        &[
+            ("spec.target", json!({"clusterRef": {"name": "c"}})),
+            ("spec.compose", json!({"git": {"url": "u"}})),
+            ("spec.network", json!("Host")),
+            ("spec.strategy", json!({"type": "Canary", "drainTimeout": "a while"})),
+            ("spec.domains", json!([{"name": "Ä", "publish": "Everybody"}])),
+            ("spec.services", json!([{"name": "db", "update": "AtNight"}])),
+            ("spec.entry", json!({"port": -1})),
+            ("status", json!({"nodes": [{"name": "n", "journal": {"later": [1]}}], "phase": "Sleeping"})),
         ],
     );
     reads_with::<HostnameClaim>(

@@ -1,11 +1,34 @@
 //! `AppDeployment`: a Compose app behind Caddy, on one Node, on several, or on an Environment's.
 
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, LabelSelector, Time};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
 use kube::{CustomResource, KubeSchema};
 use serde::{Deserialize, Serialize};
 
 use super::refs::DURATION;
-use super::status::Journal;
+
+mod content;
+mod status;
+
+pub use content::{Compose, EnvSource, EnvVar, File, Image, KeyRef, LocalRef};
+pub use status::{AppDeploymentStatus, DomainStatus, NodeState, Notes, Revision, Verification};
+
+/// The rule for a time that may be none at all, and is waited out while a person looks on.
+const UP_TO_AN_HOUR: (&str, &str) = (
+    "self.matches('^([0-9]{1,6}h)?([0-9]{1,7}m)?([0-9]{1,8}s)?$') && duration(self) <= duration('1h')",
+    "write a duration of at most an hour in hours, minutes and seconds, e.g. `10s` or `1m30s`",
+);
+
+/// The rule for a time in which something has to be over.
+const FROM_A_SECOND_TO_A_DAY: (&str, &str) = (
+    "self.matches('^([0-9]{1,6}h)?([0-9]{1,7}m)?([0-9]{1,8}s)?$') && duration(self) >= duration('1s') && duration(self) <= duration('24h')",
+    "write a duration from a second to a day in hours, minutes and seconds, e.g. `90s` or `1h30m`",
+);
+
+/// The rule for a name that visitors use.
+const FULL_NAME: (&str, &str) = (
+    "self.matches('^([a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?[.])+[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$')",
+    "write a full name in lower case without a dot at the end, e.g. `shop.example.com`",
+);
 
 /// What the app should be.
 #[derive(CustomResource, Debug, Clone, Default, PartialEq, Serialize, Deserialize, KubeSchema)]
@@ -24,6 +47,7 @@ use super::status::Journal;
     validation = ("self.metadata.name.size() <= 48", "metadata.name may have at most 48 characters, because the Compose project's name is made of it"),
     validation = ("self.metadata.name.matches('^[a-z0-9]([a-z0-9-]*[a-z0-9])?$')", "metadata.name must be a DNS label: a-z, 0-9 and `-`, not starting or ending with `-`"),
     validation = ("!self.metadata.name.startsWith('rs--')", "names starting with `rs--` are reserved: choose another"),
+    validation = ("!has(self.spec.domains) || !self.spec.domains.exists(d, has(d.takeFrom) && d.takeFrom == self.metadata.name)", "an app cannot take a name from itself: `takeFrom` is the AppDeployment that has the name now"),
     printcolumn(name = "Domain", type_ = "string", json_path = ".status.domain"),
     printcolumn(name = "Revision", type_ = "string", json_path = ".status.currentRevision.name"),
     printcolumn(name = "Phase", type_ = "string", json_path = ".status.phase"),
@@ -33,9 +57,17 @@ use super::status::Journal;
     printcolumn(name = "Message", type_ = "string", priority = 1, json_path = ".status.conditions[?(@.type==\"Ready\")].message"),
     printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp")
 )]
+#[x_kube(
+    validation = ("!has(self.domains) || self.domains.size() == 0 || self.domains.exists(d, !has(d.redirectTo))",
+        "every one of the domains redirects: at least one has to serve the app"),
+    validation = ("!has(self.domains) || !self.domains.exists(d, has(d.redirectTo) && self.domains.exists(e, e.name == d.redirectTo && e.name != d.name && has(e.redirectTo)))",
+        "a domain redirects to one that redirects itself: let redirectTo name the one that serves"),
+    validation = ("!has(self.services) || !has(self.entry.service) || !self.services.exists(s, s.name == self.entry.service)",
+        "services is for those beside the entry, which is updated by the swap itself: leave the entry service out")
+)]
 #[serde(rename_all = "camelCase")]
 pub struct AppDeploymentSpec {
-    /// Where it runs.
+    /// Where it runs. A changed target is deployed to first; then the names move, and the old one is cleaned up.
     pub target: Target,
     /// The Compose file, and what it mounts.
     pub compose: Compose,
@@ -44,46 +76,55 @@ pub struct AppDeploymentSpec {
     #[schemars(length(max = 64))]
     #[x_kube(merge_strategy = kube::core::ListMerge::Map(vec!["service".to_owned()]))]
     pub images: Vec<Image>,
-    /// Variables: of the entry service, or of the services named, and for `${NAME}` in the file.
+    /// Variables: of the entry service, or of the services named, and for `${NAME}` in the file. Together with those of
+    /// `envFrom` they may have 512 KiB.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 256))]
     #[x_kube(merge_strategy = kube::core::ListMerge::Map(vec!["name".to_owned()]))]
     pub env: Vec<EnvVar>,
     /// Whole Secrets and ConfigMaps whose keys are variables of the entry service. A name that `env` has too is `env`'s;
-    /// of two sources the later one counts.
+    /// of two sources the later one counts. A key that cannot be a variable's name is refused.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 32))]
     pub env_from: Vec<EnvSource>,
-    /// Whether a changed Secret or ConfigMap is a new revision. Otherwise it is used from the next one on.
+    /// Whether a changed Secret or ConfigMap is a new revision. Otherwise what it holds is used from the next one on.
+    /// It is looked at whenever the app is, which without other causes is every few minutes (the chart's
+    /// `settings.resync`).
     #[serde(default = "yes")]
     pub roll_on_secret_change: bool,
-    /// Secrets of type `kubernetes.io/dockerconfigjson` in this namespace, for registries that ask who pulls.
+    /// Secrets of type `kubernetes.io/dockerconfigjson` in this namespace, for registries that ask who pulls. A registry
+    /// that is in two of them is the later one's. The credentials are on the host for as long as a pull takes.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 8))]
+    #[x_kube(merge_strategy = kube::core::ListMerge::Map(vec!["name".to_owned()]))]
     pub image_pull_secrets: Vec<LocalRef>,
-    /// The names it is reached by. Without any: what the label `roadstead.domain` of the entry service says, else the
-    /// Node's own name.
+    /// The names it is reached by, over HTTPS. Without any: what the label `roadstead.domain` of the entry service says,
+    /// else the Node's own name.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 32))]
     #[x_kube(merge_strategy = kube::core::ListMerge::Map(vec!["name".to_owned()]))]
     pub domains: Vec<Domain>,
-    /// Where traffic enters. Without it: the service labelled `roadstead.entry=true`, else `web`, and its first port.
+    /// Where traffic enters. Without it: the service labelled `roadstead.entry=true`, else `web`, and the port of its label
+    /// `roadstead.port`, else its first one.
     #[serde(default)]
     pub entry: Entry,
-    /// Path of the health check: the label `roadstead.health`, else the Node's `healthPath`, without it.
+    /// Path of the health check, which has to answer 200 to 399; the label `roadstead.health`, else the Node's
+    /// `healthPath`, without it. A new revision is asked inside its container, then by each of its names, and does not
+    /// take over before it answers.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 512))]
-    #[x_kube(validation = ("self.startsWith('/')", "a path starts with `/`"))]
+    #[x_kube(validation = ("self.matches('^/[!-~]*$')", "a path starts with `/` and has no blanks; write others percent-encoded"))]
     pub health_path: Option<String>,
-    /// How long a new revision has to answer its health check, after `startPeriod`.
+    /// How long a new revision has to answer its health check, after `startPeriod`. Then it is given up, and the old one
+    /// serves on.
     #[serde(default = "minute")]
     #[schemars(length(min = 2, max = 32))]
-    #[x_kube(validation = DURATION)]
+    #[x_kube(validation = FROM_A_SECOND_TO_A_DAY)]
     pub health_timeout: String,
-    /// For how long after its start a new revision need not answer.
+    /// For how long after its start a new revision need not answer. It takes over at once when it does.
     #[serde(default = "start_period")]
     #[schemars(length(min = 2, max = 32))]
-    #[x_kube(validation = DURATION)]
+    #[x_kube(validation = UP_TO_AN_HOUR)]
     pub start_period: String,
     /// How a new revision replaces the old one.
     #[serde(default)]
@@ -96,7 +137,8 @@ pub struct AppDeploymentSpec {
     /// A command that is run once for each revision, before it takes over: a migration, say.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub pre_deploy: Option<PreDeploy>,
-    /// How many revisions besides the current one are kept, for `roadstead.dev/rollback`.
+    /// How many revisions besides the current one are kept, for the annotation `roadstead.dev/rollback: <revision>`.
+    /// `status.revisions` lists them. Those that run, or are about to, are kept in any case.
     #[serde(default = "history")]
     #[schemars(range(min = 0, max = 50))]
     pub revision_history_limit: i64,
@@ -106,7 +148,8 @@ pub struct AppDeploymentSpec {
     /// Answer every request with the maintenance page. The app runs on, and is deployed as ever.
     #[serde(default)]
     pub maintenance: bool,
-    /// The network on which Caddy reaches the app.
+    /// The network on which Caddy reaches the app: `App`, one for this app alone, or `Edge`, which it shares with every
+    /// other such app of the host, whose services find each other by their names.
     #[serde(default)]
     pub network: Network,
     /// How long it lives from its creation, e.g. `72h`; for ever without it. Then the app is taken away and this object
@@ -115,11 +158,12 @@ pub struct AppDeploymentSpec {
     #[schemars(length(min = 2, max = 32))]
     #[x_kube(validation = DURATION)]
     pub lifetime: Option<String>,
-    /// Ask for the Docker socket, the host's disk, its devices or its namespaces. The Provider has to agree by
-    /// `allowHostAccess`.
+    /// Ask for what gives the whole host away: the Docker socket, its disk, its devices or its namespaces. The Node's
+    /// Provider has to agree by `allowHostAccess`.
     #[serde(default)]
     pub host_access: bool,
-    /// A Node whose volumes of this app may stay behind when the app moves away from it.
+    /// A Node whose volumes of this app may stay behind when the app moves away from it. Without it an app that has
+    /// volumes does not leave a Node.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 253))]
     pub accept_data_loss: Option<String>,
@@ -161,156 +205,38 @@ pub struct Target {
     pub environment_ref: Option<LocalRef>,
 }
 
-/// An object of this namespace, by name.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
-pub struct LocalRef {
-    /// Name of the object.
-    #[schemars(length(min = 1, max = 253))]
-    pub name: String,
-}
-
-/// A key of a Secret or ConfigMap of this namespace.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
-pub struct KeyRef {
-    /// Name of the object.
-    #[schemars(length(min = 1, max = 253))]
-    pub name: String,
-    /// Key in it.
-    #[schemars(length(min = 1, max = 253))]
-    pub key: String,
-}
-
-/// The Compose file: exactly one of `inline` and `configMapKeyRef`.
-#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, KubeSchema)]
-#[serde(rename_all = "camelCase")]
-#[x_kube(
-    validation = ("has(self.inline) != has(self.configMapKeyRef)", "set `inline` or `configMapKeyRef`, and not both")
-)]
-pub struct Compose {
-    /// The text of the file.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(length(min = 1, max = 262_144))]
-    pub inline: Option<String>,
-    /// A key of a ConfigMap of this namespace that holds the text.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub config_map_key_ref: Option<KeyRef>,
-    /// Files beside it, for it to mount.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    #[schemars(length(max = 64))]
-    #[x_kube(merge_strategy = kube::core::ListMerge::Map(vec!["path".to_owned()]))]
-    pub files: Vec<File>,
-}
-
-/// A file beside the Compose file: exactly one of `configMapKeyRef` and `secretKeyRef`.
-#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, KubeSchema)]
-#[serde(rename_all = "camelCase")]
-#[x_kube(
-    validation = ("has(self.configMapKeyRef) != has(self.secretKeyRef)", "set `configMapKeyRef` or `secretKeyRef`, and not both")
-)]
-pub struct File {
-    /// Its path beside the Compose file, e.g. `nginx/site.conf`, which the file mounts as `./nginx/site.conf`.
-    #[schemars(length(min = 1, max = 255))]
-    #[x_kube(
-        validation = ("self.matches('^[A-Za-z0-9._-]+(/[A-Za-z0-9._-]+)*$') && !self.split('/').exists(part, part == '.' || part == '..')",
-            "write a relative path of letters, digits, `.`, `_` and `-`, without `.` and `..` as parts")
-    )]
-    pub path: String,
-    /// A key of a ConfigMap of this namespace.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub config_map_key_ref: Option<KeyRef>,
-    /// A key of a Secret of this namespace.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub secret_key_ref: Option<KeyRef>,
-}
-
-/// The image of a service.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
-pub struct Image {
-    /// The service.
-    #[schemars(length(min = 1, max = 128))]
-    pub service: String,
-    /// The image, with tag or digest.
-    #[schemars(length(min = 1, max = 512))]
-    pub image: String,
-}
-
-/// A variable: exactly one of `value`, `secretKeyRef` and `configMapKeyRef`.
-#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, KubeSchema)]
-#[serde(rename_all = "camelCase")]
-#[x_kube(
-    validation = ("[has(self.value), has(self.secretKeyRef), has(self.configMapKeyRef)].filter(set, set).size() == 1",
-        "set exactly one of value, secretKeyRef and configMapKeyRef")
-)]
-pub struct EnvVar {
-    /// Its name.
-    #[schemars(length(min = 1, max = 128))]
-    #[x_kube(
-        validation = ("self.matches('^[A-Za-z_][A-Za-z0-9_]*$')", "a variable's name has letters, digits and `_`, and starts with no digit"),
-        validation = ("!self.startsWith('COMPOSE_') || self == 'COMPOSE_PROFILES'", "of the variables that steer Compose only COMPOSE_PROFILES is for the app to choose")
-    )]
-    pub name: String,
-    /// Its value, for everyone to read.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(length(max = 32_768))]
-    pub value: Option<String>,
-    /// A key of a Secret of this namespace.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub secret_key_ref: Option<KeyRef>,
-    /// A key of a ConfigMap of this namespace.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub config_map_key_ref: Option<KeyRef>,
-    /// The services that get it; the entry service without any.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    #[schemars(length(max = 64), inner(length(min = 1, max = 128)))]
-    pub services: Vec<String>,
-}
-
-/// A whole Secret or ConfigMap: exactly one of them.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
-#[serde(rename_all = "camelCase")]
-#[x_kube(
-    validation = ("has(self.secretRef) != has(self.configMapRef)", "set `secretRef` or `configMapRef`, and not both")
-)]
-pub struct EnvSource {
-    /// What the name of each variable begins with, before the key.
-    #[serde(default, skip_serializing_if = "String::is_empty")]
-    #[schemars(length(max = 64))]
-    pub prefix: String,
-    /// A Secret of this namespace.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub secret_ref: Option<LocalRef>,
-    /// A ConfigMap of this namespace.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub config_map_ref: Option<LocalRef>,
-}
-
 /// A name the app is reached by.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
 #[x_kube(
-    validation = ("!has(self.redirectTo) || self.redirectTo != self.name", "a name cannot redirect to itself")
+    validation = ("!has(self.redirectTo) || self.redirectTo != self.name", "a name cannot redirect to itself"),
+    validation = ("!self.proxied || self.publish == 'Node'",
+        "`proxied` is for records that Roadstead publishes for the app: set it with `publish: Node` only")
 )]
 pub struct Domain {
     /// The full name, e.g. `shop.example.com`.
     #[schemars(length(min = 3, max = 253))]
     #[x_kube(
-        validation = ("self.matches('^([a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?[.])+[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$')",
-            "write a full name in lower case without a dot at the end, e.g. `shop.example.com`"),
-        validation = ("!self.split('.').exists(label, label.startsWith('rs--'))",
+        validation = FULL_NAME,
+        validation = ("!self.startsWith('rs--') && !self.contains('.rs--')",
             "labels starting with `rs--` are reserved: choose another")
     )]
     pub name: String,
-    /// Who publishes its address.
+    /// Who publishes its address: `Node`, Roadstead, as records of the Nodes that serve the app, in the Zone that the name
+    /// lies in; `Group`, a ServerGroup that has the name; or `None`, somebody else. A name in no Zone is somebody else's,
+    /// and is served once a TXT record proves that it is yours: `status.domains[].verification` says which.
     #[serde(default)]
     pub publish: Publish,
-    /// Whether Cloudflare proxies it. It does so from when its certificate is there.
+    /// Whether Cloudflare proxies it. It does so as soon as the host has a certificate for the name.
     #[serde(default)]
     pub proxied: bool,
-    /// Send visitors to this name instead of the app.
+    /// Send visitors to this name instead of the app, path and query kept.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 3, max = 253))]
+    #[x_kube(validation = FULL_NAME)]
     pub redirect_to: Option<String>,
-    /// The AppDeployment of this namespace that has the name now and hands it over once this one can serve it.
+    /// The AppDeployment of this namespace that has the name now and hands it over, without a gap, once this one can serve
+    /// it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 48))]
     pub take_from: Option<String>,
@@ -353,12 +279,12 @@ pub struct Strategy {
     /// the entry service has a fixed port of the host, a `container_name` or a volume that it writes to.
     #[serde(default, rename = "type")]
     pub type_: StrategyType,
-    /// How long the old revision may end what it has begun.
+    /// How long the old revision may end what it has begun, once the new one serves.
     #[serde(default = "half_minute")]
     #[schemars(length(min = 2, max = 32))]
-    #[x_kube(validation = DURATION)]
+    #[x_kube(validation = UP_TO_AN_HOUR)]
     pub drain_timeout: String,
-    /// Two revisions may write to a volume at a time.
+    /// Two revisions may write to the entry service's volumes at a time, so that it need not be `Recreate` for their sake.
     #[serde(default)]
     pub shared_volumes: bool,
 }
@@ -393,7 +319,8 @@ pub struct Service {
     /// Its name.
     #[schemars(length(min = 1, max = 128))]
     pub name: String,
-    /// When it is updated, if a revision changes it.
+    /// When it is updated, if a revision changes it: `BeforeSwap`, before the new revision of the entry starts;
+    /// `AfterSwap`, once that serves; `Never`, once it runs at all, which suits a database.
     #[serde(default)]
     pub update: Update,
 }
@@ -421,13 +348,15 @@ pub struct PreDeploy {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 128))]
     pub service: Option<String>,
-    /// The command, in words.
+    /// The command, in words, e.g. `["./manage.py", "migrate"]`. No shell reads it. If it fails, the old revision serves on;
+    /// what it did is not undone.
     #[schemars(length(min = 1, max = 64), inner(length(max = 4096)))]
+    #[x_kube(validation = ("self[0] != ''", "the first word is the program: it cannot be empty"))]
     pub command: Vec<String>,
     /// How long it may take.
     #[serde(default = "five_minutes")]
     #[schemars(length(min = 2, max = 32))]
-    #[x_kube(validation = DURATION)]
+    #[x_kube(validation = FROM_A_SECOND_TO_A_DAY)]
     pub timeout: String,
 }
 
@@ -448,157 +377,3 @@ pub enum Network {
     #[schemars(skip)]
     Unknown,
 }
-
-/// What is known of the app.
-#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, KubeSchema)]
-#[serde(rename_all = "camelCase")]
-pub struct AppDeploymentStatus {
-    /// The generation these statements are about.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub observed_generation: Option<i64>,
-    /// `Provisioning`, `Active`, `Deleting`, `Error` or `Expired`.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(length(max = 32))]
-    pub phase: Option<String>,
-    /// The revision that is wanted and, once `Ready`, serves on every Node.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub current_revision: Option<Revision>,
-    /// The revision before it.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub previous_revision: Option<Revision>,
-    /// Every revision that is kept, newest first: what `roadstead.dev/rollback` may name.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    #[schemars(length(max = 64), inner(length(max = 64)))]
-    pub revisions: Vec<String>,
-    /// The SHA-256 of the Compose file's text.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(length(max = 80))]
-    pub compose_hash: Option<String>,
-    /// The service that traffic enters by.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(length(max = 128))]
-    pub entry_service: Option<String>,
-    /// Its port.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub entry_port: Option<i64>,
-    /// The first of its names.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(length(max = 253))]
-    pub domain: Option<String>,
-    /// `active`, `deploying` or `failed`.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(length(max = 32))]
-    pub status: Option<String>,
-    /// When the revision that serves went live.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub updated_at: Option<Time>,
-    /// Its names.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    #[schemars(length(max = 64))]
-    #[x_kube(merge_strategy = kube::core::ListMerge::Map(vec!["name".to_owned()]))]
-    pub domains: Vec<DomainStatus>,
-    /// How it stands on each Node.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    #[schemars(length(max = 64))]
-    #[x_kube(merge_strategy = kube::core::ListMerge::Map(vec!["name".to_owned()]))]
-    pub nodes: Vec<NodeState>,
-    /// When it ends.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub expires_at: Option<Time>,
-    /// Intents and stored back-off.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub journal: Option<Journal>,
-    /// `Ready`, `Available`, `Paused`, and `Reconciling` or `Stalled` while they apply.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    #[schemars(length(max = 16))]
-    #[x_kube(merge_strategy = kube::core::ListMerge::Map(vec!["type".to_owned()]))]
-    pub conditions: Vec<Condition>,
-}
-
-/// A revision.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
-#[serde(rename_all = "camelCase")]
-pub struct Revision {
-    /// Its name, by which its containers and its ControllerRevision are found.
-    #[schemars(length(max = 64))]
-    pub name: String,
-    /// The SHA-256 of its Compose file's text.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(length(max = 80))]
-    pub compose_hash: Option<String>,
-    /// The digest of each service's image, once it is known.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    #[schemars(length(max = 64))]
-    pub images: Vec<Image>,
-}
-
-/// How a name of the app stands.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
-#[serde(rename_all = "camelCase")]
-pub struct DomainStatus {
-    /// The name.
-    #[schemars(length(max = 253))]
-    pub name: String,
-    /// `Pending`, `Published`, `Serving` or `Failed`.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(length(max = 32))]
-    pub phase: Option<String>,
-    /// What it waits for or suffers from.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(length(max = 1024))]
-    pub message: Option<String>,
-    /// The addresses its records point at.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    #[schemars(length(max = 64), inner(length(max = 45)))]
-    pub addresses: Vec<String>,
-    /// For a name in no Zone: the TXT record that proves it is yours.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub verification: Option<Verification>,
-}
-
-/// The TXT record that proves a name.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
-pub struct Verification {
-    /// Its name.
-    #[schemars(length(max = 253))]
-    pub name: String,
-    /// Its content.
-    #[schemars(length(max = 255))]
-    pub content: String,
-    /// Whether it was seen.
-    #[serde(default)]
-    pub seen: bool,
-}
-
-/// How the app stands on a Node.
-#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, KubeSchema)]
-#[serde(rename_all = "camelCase")]
-pub struct NodeState {
-    /// The Node.
-    #[schemars(length(max = 253))]
-    pub name: String,
-    /// The Node's UID: another Node of the same name is another host.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(length(max = 64))]
-    pub uid: Option<String>,
-    /// The revision that serves there.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(length(max = 64))]
-    pub revision: Option<String>,
-    /// What is in hand there: `Pulling`, `Starting`, `Verifying`, `Active`, `Failed`, `Removing`, …
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(length(max = 32))]
-    pub phase: Option<String>,
-    /// What it waits for or failed at.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(length(max = 4096))]
-    pub message: Option<String>,
-    /// How far the deploy has come: the operator's own notes.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub journal: Option<Notes>,
-}
-
-/// Notes of the operator, kept as they are.
-#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
-#[schemars(extend("x-kubernetes-preserve-unknown-fields" = true, "type" = "object"))]
-pub struct Notes(#[schemars(skip)] pub serde_json::Map<String, serde_json::Value>);

@@ -41,6 +41,7 @@ pub fn definitions() -> Vec<CustomResourceDefinition> {
         with_status_default(node::Node::crd(), &unseen),
         with_status_default(environment::Environment::crd(), &unseen),
         with_status_default(server_group::ServerGroup::crd(), &unseen),
+        with_status_default(app_deployment::AppDeployment::crd(), &unseen),
         with_status_default(claim::HostnameClaim::crd(), &held),
     ]
 }

@@ -46,6 +46,11 @@ pub struct ProviderSpec {
     /// Provider's Nodes vanish, or are to be deleted, within `window`. A moved Git directory must not destroy a fleet.
     #[serde(default)]
     pub brake: Brake,
+    /// Whether an AppDeployment with `hostAccess: true` may have the Docker socket, the disk, the devices and the
+    /// namespaces of this Provider's hosts. Whoever may write such an app is root on the host, and with that in every other
+    /// app there.
+    #[serde(default)]
+    pub allow_host_access: bool,
     /// People's SSH public keys, put on every new VM.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 20), inner(length(min = 16, max = 1024)))]

@@ -41,12 +41,17 @@ status!(crate::api::provider::ProviderStatus, |_: &mut Self| None);
 status!(crate::api::node::NodeStatus, |s| Some(journal_of_node(s)));
 status!(crate::api::environment::EnvironmentStatus, |s| Some(journal_of_environment(s)));
 status!(crate::api::server_group::ServerGroupStatus, |s| Some(journal_of_group(s)));
+status!(crate::api::app_deployment::AppDeploymentStatus, |s| Some(journal_of_app(s)));
 
 fn journal_of_node(status: &mut crate::api::node::NodeStatus) -> &mut Option<Journal> {
     &mut status.journal
 }
 
 fn journal_of_environment(status: &mut crate::api::environment::EnvironmentStatus) -> &mut Option<Journal> {
+    &mut status.journal
+}
+
+fn journal_of_app(status: &mut crate::api::app_deployment::AppDeploymentStatus) -> &mut Option<Journal> {
     &mut status.journal
 }
 

@@ -5,6 +5,7 @@
 use std::collections::BTreeMap;
 
 use kube::CustomResourceExt;
+use roadstead::api::app_deployment::{AppDeployment, LocalRef};
 use roadstead::api::environment::Environment;
 use roadstead::api::node::Node;
 use roadstead::api::provider::Provider;
@@ -14,6 +15,7 @@ use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 use support::ControlPlane;
 
+mod app_refusals;
 mod group_refusals;
 #[path = "../kubectl/mod.rs"]
 mod kubectl;
@@ -21,7 +23,7 @@ mod refusals;
 mod samples;
 
 use kubectl::Kubectl;
-use samples::{claim, droplets, environment, group, hosts, node, spec, with, zone};
+use samples::{app, claim, droplets, environment, group, hosts, node, spec, with, zone};
 
 #[test]
 fn the_definitions_in_the_repository_are_the_generated_ones() {
@@ -83,6 +85,7 @@ async fn the_api_server_admits_and_refuses_what_the_definitions_say() {
     kubectl.await_definitions();
     refusals::refusals_say_what_would_be_right(&kubectl);
     refusals::valid_samples_are_admitted(&kubectl);
+    app_refusals::the_largest_app_is_admitted(&kubectl);
     refusals::what_cannot_change_is_refused_when_changed_added_and_removed(&kubectl);
     defaults_are_filled_in_and_a_new_status_says_that_nobody_looked_yet(&kubectl);
     the_examples_apply_in_one_go_and_decode(&kubectl);
@@ -108,8 +111,11 @@ fn defaults_are_filled_in_and_a_new_status_says_that_nobody_looked_yet(kubectl: 
         json!({"ttl": 300, "allowApex": false, "cloudflare": key, "propagation": {"timeout": "120s"}}),
     );
     let brake = json!({"minimum": 5, "percent": 10, "window": "10m"});
-    filled(droplets(), json!({"brake": brake, "digitalocean": key}));
-    filled(with(hosts(), &spec(json!({"brake": {"minimum": 1}}))), json!({"brake": {"percent": 10, "window": "10m"}}));
+    filled(droplets(), json!({"brake": brake, "digitalocean": key, "allowHostAccess": false}));
+    filled(
+        with(hosts(), &spec(json!({"brake": {"minimum": 1}}))),
+        json!({"brake": {"percent": 10, "window": "10m"}, "allowHostAccess": false}),
+    );
     let node_defaults = json!({
         "proxied": false, "healthPath": "/", "host": {"manage": "None"}, "replaceLost": false,
         "deletionPolicy": "Delete",
@@ -129,6 +135,22 @@ fn defaults_are_filled_in_and_a_new_status_says_that_nobody_looked_yet(kubectl: 
         json!({"address": "a.example.net", "scheme": "https", "priority": 100, "weight": 1, "disabled": false});
     assert_eq!(created(listed.clone())["spec"]["members"], json!([member]));
     assert_eq!(created(listed)["spec"]["probe"], with(probe, &json!({"port": 8080})));
+
+    let strategy = json!({"type": "BlueGreen", "drainTimeout": "30s", "sharedVolumes": false});
+    let app_defaults = json!({
+        "rollOnSecretChange": true, "entry": {}, "healthTimeout": "60s", "startPeriod": "10s", "strategy": strategy,
+        "revisionHistoryLimit": 5, "suspend": false, "maintenance": false, "network": "App", "hostAccess": false,
+    });
+    filled(app(), app_defaults);
+    let more = json!({
+        "strategy": {"type": "Recreate"}, "domains": [{"name": "a.example.com"}], "services": [{"name": "db"}],
+        "preDeploy": {"command": ["true"]},
+    });
+    let app = created(with(app(), &spec(more)));
+    assert_eq!(app["spec"]["strategy"], with(strategy, &json!({"type": "Recreate"})));
+    assert_eq!(app["spec"]["domains"], json!([{"name": "a.example.com", "publish": "Node", "proxied": false}]));
+    assert_eq!(app["spec"]["services"], json!([{"name": "db", "update": "BeforeSwap"}]));
+    assert_eq!(app["spec"]["preDeploy"]["timeout"], "5m");
 
     let claim = created(claim());
     assert_eq!(claim["spec"]["holders"], json!({}));
@@ -162,6 +184,16 @@ fn the_examples_apply_in_one_go_and_decode(kubectl: &Kubectl) {
     let nodes: Vec<Node> = decoded(kubectl);
     let environments: Vec<Environment> = decoded(kubectl);
     let groups: Vec<ServerGroup> = decoded(kubectl);
+    // They are for a host to log in to, and for a namespace that the chart's `appNamespaces` names.
+    kubectl.run(&["apply", "-f", &format!("{examples}apps/")]).unwrap();
+    let apps: Vec<AppDeployment> = decoded(kubectl);
+    assert_eq!(apps.len(), 2);
+    for app in apps {
+        let target = app.spec.target;
+        let named = |name: Option<&String>, r: Option<LocalRef>| r.is_none_or(|r| Some(&r.name) == name);
+        assert!(nodes.iter().any(|node| named(node.metadata.name.as_ref(), target.node_ref.clone())));
+        assert!(environments.iter().any(|e| named(e.metadata.name.as_ref(), target.environment_ref.clone())));
+    }
     assert_eq!(groups.len(), 1);
     assert_eq!(Some(&groups[0].spec.zone_ref.name), zones[0].metadata.name.as_ref());
     assert_eq!((zones.len(), providers.len(), nodes.len(), environments.len()), (1, 2, 2, 1));
@@ -218,6 +250,7 @@ fn kubectl_knows_short_names_the_category_and_the_columns(kubectl: &Kubectl) {
         ("rnode", "NAMESPACE NAME FQDN ADDRESS PHASE READY REASON AGE"),
         ("renv", "NAMESPACE NAME URL ADDRESS PHASE READY REASON EXPIRES AGE"),
         ("rgroup", "NAMESPACE NAME SLUG STRATEGY HEALTHY READY REASON AGE"),
+        ("rapp", "NAMESPACE NAME DOMAIN REVISION PHASE AVAILABLE READY REASON AGE"),
         ("rclaim", "NAME NAMESPACE OWNER KIND RECORD STATE SINCE"),
     ];
     for (short, header) in columns {
@@ -226,7 +259,7 @@ fn kubectl_knows_short_names_the_category_and_the_columns(kubectl: &Kubectl) {
         assert_eq!(first, header, "{short}");
     }
     let all = kubectl.run(&["get", "roadstead", "-A", "-o", "name"]).unwrap();
-    for kind in ["zone", "provider", "node", "environment", "servergroup", "hostnameclaim"] {
+    for kind in ["zone", "provider", "node", "environment", "servergroup", "appdeployment", "hostnameclaim"] {
         assert!(all.contains(&format!("{kind}.roadstead.dev/")), "{kind} is not in the category: {all}");
     }
     // The warning in the README is true: plain `node` is Kubernetes' own.
@@ -240,6 +273,16 @@ fn kubectl_knows_short_names_the_category_and_the_columns(kubectl: &Kubectl) {
         ("rprovider.spec.brake", "A moved Git directory must not destroy a fleet"),
         ("rgroup.spec.members.disabled", "it is neither probed nor published, nor counted"),
         ("rgroup.spec.reporting.heartbeatTTL", "a server that is silent for longer is unhealthy"),
+        ("rprovider.spec.allowHostAccess", "Whoever may write such an app is root on the host"),
+        ("rapp", "whatever fails leaves the old one serving"),
+        ("rapp.spec.compose.inline", "`${NAME}` in it is a variable of `env` or `envFrom`"),
+        ("rapp.spec.compose.files.path", "which the file mounts as `./nginx/site.conf`"),
+        ("rapp.spec.env.value", "Passwords belong into a Secret"),
+        ("rapp.spec.env.secretKeyRef", "which the chart value `appNamespaces` has to name"),
+        ("rapp.spec.domains.publish", "served once a TXT record proves that it is yours"),
+        ("rapp.spec.strategy.type", "`Recreate` is chosen, and said, where"),
+        ("rapp.spec.preDeploy.command", "If it fails, the old revision serves on"),
+        ("rapp.status.revisions", "what `roadstead.dev/rollback` may name"),
         ("rclaim.status.freeAt", "When a tombstone ends"),
     ] {
         let page = kubectl.run(&["explain", field]).unwrap();

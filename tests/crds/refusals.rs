@@ -304,7 +304,9 @@ pub fn refusals_say_what_would_be_right(kubectl: &Kubectl) {
         ),
     ];
     let mut wrong = Vec::new();
-    for (base, patch, expected) in table.into_iter().chain(super::group_refusals::rows()) {
+    for (base, patch, expected) in
+        table.into_iter().chain(super::group_refusals::rows()).chain(super::app_refusals::rows())
+    {
         let sample = with(base, &patch);
         match kubectl.feed(&["apply", "--dry-run=server", "-f", "-"], &sample.to_string()) {
             Ok(text) => wrong.push(format!("admitted: {patch}: {text}")),
@@ -341,6 +343,7 @@ pub fn valid_samples_are_admitted(kubectl: &Kubectl) {
             ),
         ),
         (hosts(), spec(json!({"static": {"allowedCIDRs": ["2001:db8::/32", "203.0.113.7/32"]}}))),
+        (hosts(), spec(json!({"allowHostAccess": true}))),
         (node(), json!({"metadata": {"name": "a".repeat(48)}})),
         (node(), json!({"metadata": {"name": format!("{}-vm", "a".repeat(48))}})),
         (node(), spec(json!({"hostname": "@"}))),
@@ -364,13 +367,15 @@ pub fn valid_samples_are_admitted(kubectl: &Kubectl) {
         (claim(), spec(json!({"holders": {"dns": {"kind": "Node", "name": "web-1", "uid": "0c5d1f3a"}}}))),
         (claim(), json!({"metadata": {"name": "rs--zone.example.com"}, "spec": {"namespace": ""}})),
     ];
-    for (base, patch) in samples {
+    for (base, patch) in samples.into_iter().chain(super::app_refusals::valid()) {
         let sample = with(base, &patch);
         let verdict = kubectl.feed(&["apply", "--dry-run=server", "-f", "-"], &sample.to_string());
         assert!(verdict.is_ok(), "{patch}: {verdict:?}");
         // What is admitted can be read.
         if sample["kind"] == "Environment" {
             serde_json::from_value::<roadstead::api::environment::Environment>(sample).unwrap();
+        } else if sample["kind"] == "AppDeployment" {
+            serde_json::from_value::<roadstead::api::app_deployment::AppDeployment>(sample).unwrap();
         }
     }
 }

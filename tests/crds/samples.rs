@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 pub fn object(kind: &str, name: &str, spec: Value) -> Value {
     let mut object =
         json!({"apiVersion": "roadstead.dev/v1alpha1", "kind": kind, "metadata": {"name": name}, "spec": spec});
-    if matches!(kind, "Node" | "Environment" | "ServerGroup") {
+    if matches!(kind, "Node" | "Environment" | "ServerGroup" | "AppDeployment") {
         object["metadata"]["namespace"] = json!("default");
     }
     object
@@ -47,6 +47,11 @@ pub fn environment() -> Value {
 
 pub fn group() -> Value {
     object("ServerGroup", "x", json!({"zoneRef": {"name": "example-com"}}))
+}
+
+pub fn app() -> Value {
+    let compose = json!({"inline": "services: {web: {image: nginx, expose: [80]}}"});
+    object("AppDeployment", "x", json!({"target": {"nodeRef": {"name": "web-1"}}, "compose": compose}))
 }
 
 pub fn claim() -> Value {

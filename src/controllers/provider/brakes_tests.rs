@@ -60,6 +60,7 @@ fn provider() -> Provider {
         static_: None,
         allowed_namespaces,
         brake: provider::Brake::default(),
+        allow_host_access: false,
         ssh_authorized_keys: Vec::new(),
     };
     let mut provider = Provider::new("do", spec);

@@ -43,6 +43,7 @@ fn observed(source: Source) -> Observed {
         static_: None,
         allowed_namespaces: AllowedNamespaces { from: NamespacesFrom::All, selector: None },
         brake: Brake::default(),
+        allow_host_access: false,
         ssh_authorized_keys: Vec::new(),
     };
     let mut provider = Provider::new("do", spec);
