@@ -1,6 +1,26 @@
 //! An app on a host, over an SSH session: what [`deploy`](super::deploy) decides is looked up and carried out here.
 //!
-//! * [`Spec`]: what an app's object and its Secrets come to, for one host.
+//! * [`Spec`]: what an app's object and its Secrets come to, for one host;
+//! * [`prepare`]: a revision's files on the host, and what Compose makes of them;
+//! * [`observe`]: what the host says of an app; [`ask`]: what its containers answer;
+//! * [`act`]: one action; [`digests`], [`volumes`]: what there is to be told of it.
+//!
+//! A round trip is dear, a line of shell is cheap: each of these is one command, or few. What a script finds it hands over
+//! in [`handed`] sections, which are read by pure functions.
+
+mod act;
+mod ask;
+mod handed;
+mod images;
+mod observe;
+mod prepare;
+mod subnets;
+
+pub use act::act;
+pub use ask::ask;
+pub use images::{digests, volumes};
+pub use observe::observe;
+pub use prepare::{NotPrepared, Prepared, prepare};
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;

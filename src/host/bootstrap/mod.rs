@@ -23,4 +23,4 @@ mod wanted;
 pub use apply::{Error, apply, observe, run};
 pub use facts::{Container, Directory, Facts, Garbled, Kept, Listener, Published};
 pub use plan::{Act, Cause, Next, Observed, Reading, Refusal, Served, Step, plan};
-pub use wanted::{Certificates, File, Images, Packages, Service, Unusable, Wanted};
+pub use wanted::{Certificates, EDGE, File, Images, Packages, Service, TABLE, Unusable, Wanted};

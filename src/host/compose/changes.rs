@@ -1,16 +1,17 @@
 //! What happens to the services beside the entry: which are new, changed or removed, and whether before the swap or
 //! after it.
 //!
-//! A service has changed if Compose would make its container anew: if its configuration's hash, as
-//! `docker compose config --hash '*'` prints it for the user's file with our overlay, is not the one its container
-//! bears as the label [`HASH_LABEL`].
+//! A service has changed if its configuration's hash, as `docker compose config --hash '*'` prints it for the user's file
+//! with our overlay, is not the one its container bears as the label [`HASH_LABEL`]. That label is ours: Compose's own
+//! hash knows where the app's files lie, and each revision has its files in a directory of its own, so to Compose every
+//! service that mounts one would have changed with every revision. Ours is taken with the files at one place.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::project::Project;
 
 /// The label of a container with the hash of its service's configuration.
-pub const HASH_LABEL: &str = "com.docker.compose.config-hash";
+pub const HASH_LABEL: &str = "roadstead.config";
 
 /// When a service that has changed is updated.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]

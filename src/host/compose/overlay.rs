@@ -22,6 +22,8 @@ pub const RESERVED: &str = "rs--";
 pub const APP: &str = "roadstead.app";
 /// The label with the revision, on the entry service.
 pub const REVISION: &str = "roadstead.revision";
+/// The label with the hash of a service's configuration, wherever the revision's files lie.
+pub const CONFIG: &str = super::changes::HASH_LABEL;
 /// The label with the hash of the app's files that a service mounts, on services beside the entry: Compose's own hash
 /// knows the path of a mounted file and not what is in it.
 pub const FILES: &str = "roadstead.files";
@@ -139,6 +141,16 @@ impl Serialize for Literal {
 }
 
 impl Overlay {
+    /// Puts on each service the hash of its configuration, as [`super::changes`] compares it. The hashes are of the file
+    /// without them.
+    pub fn label(&mut self, hashes: &BTreeMap<String, String>) {
+        for (service, hash) in hashes {
+            if let Some(over) = self.services.get_mut(service) {
+                over.labels.insert(CONFIG, Literal(hash.clone()));
+            }
+        }
+    }
+
     /// The file: JSON, which is YAML too, so that no text of a user's can be read as anything else.
     ///
     /// # Errors
@@ -152,7 +164,13 @@ impl Overlay {
 /// of up to 48.
 #[must_use]
 pub fn alias(app: &str, revision: &str) -> String {
-    format!("{RESERVED}{}-{revision}", HEXLOWER.encode(&Sha256::digest(app.as_bytes())[..5]))
+    format!("{}-{revision}", network(app))
+}
+
+/// The name of an app's own network: no other app has it.
+#[must_use]
+pub fn network(app: &str) -> String {
+    format!("{RESERVED}{}", HEXLOWER.encode(&Sha256::digest(app.as_bytes())[..5]))
 }
 
 /// The arguments of `docker` that make an app's own network. It is internal: it leads to Caddy and nowhere else, so it

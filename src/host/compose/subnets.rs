@@ -27,9 +27,28 @@ pub fn assign(
     pool: Ipv4Net,
     prefix: u8,
 ) -> Option<BTreeMap<String, Ipv4Net>> {
+    assign_from(0, wanting, kept, taken, pool, prefix)
+}
+
+/// As [`assign`], beginning at a place of the pool that `start` tells: apps that are prepared at the same time, and do
+/// not see what the other is about to take, are to look at different ones first.
+#[must_use]
+pub fn assign_from(
+    start: u64,
+    wanting: &[&str],
+    kept: &BTreeMap<String, Ipv4Net>,
+    taken: &[Ipv4Net],
+    pool: Ipv4Net,
+    prefix: u8,
+) -> Option<BTreeMap<String, Ipv4Net>> {
     let apart = |one: &Ipv4Net, other: &Ipv4Net| !one.contains(other) && !other.contains(one);
-    let mut free =
-        pool.subnets(prefix).ok()?.filter(|net| taken.iter().chain(kept.values()).all(|taken| apart(net, taken)));
+    let number = 1_u64 << u32::from(prefix.checked_sub(pool.prefix_len())?);
+    let first = usize::try_from(start % number).unwrap_or_default();
+    let (all, again) = (pool.subnets(prefix).ok()?, pool.subnets(prefix).ok()?);
+    let mut free = all
+        .skip(first)
+        .chain(again.take(first))
+        .filter(|net| taken.iter().chain(kept.values()).all(|taken| apart(net, taken)));
     wanting
         .iter()
         .map(|key| {
@@ -66,6 +85,15 @@ mod tests {
         let assigned = assign(&["back", "default", "front"], &kept, &taken, net("10.89.0.0/24"), 28).unwrap();
         let expected = [("back", "10.89.0.32/28"), ("default", "10.89.0.16/28"), ("front", "10.89.0.48/28")];
         assert_eq!(assigned, expected.map(|(key, subnet)| (key.to_owned(), net(subnet))).into());
+    }
+
+    #[test]
+    fn a_start_within_the_pool_comes_to_all_of_it() {
+        let pool = net("10.89.0.0/26");
+        let from = |start| assign_from(start, &["a", "b", "c", "d"], &BTreeMap::new(), &[], pool, 28).unwrap();
+        assert_eq!(from(6)["a"], net("10.89.0.32/28"));
+        let all: std::collections::BTreeSet<Ipv4Net> = from(6).into_values().collect();
+        assert_eq!(all.len(), 4);
     }
 
     #[test]

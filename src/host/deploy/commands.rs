@@ -69,17 +69,38 @@ const PULL: Duration = Duration::from_secs(1800);
 /// What making containers may take.
 const UP: Duration = Duration::from_secs(300);
 
-impl Place {
-    /// The directory of the files that the app mounts: it is Compose's project directory.
-    #[must_use]
-    pub fn files(&self) -> String {
-        format!("{}/files", self.directory)
-    }
+/// Removes revisions, but those whose files a container of the project `$1` still mounts: a service that has not changed
+/// since is as that revision made it. These go the next time they are not mounted.
+const PRUNE: &str = r#"set -eu
+project=$1
+cd "$2" 2>/dev/null || exit 0
+shift 2
+for revision; do [ ! -d "$revision" ] || : >"$revision/pruned"; done
+ids=$(docker ps --all --quiet --no-trunc --filter "label=com.docker.compose.project=$project")
+mounts=$([ -z "$ids" ] || docker inspect --format '{{range .Mounts}}{{println .Source}}{{end}}' $ids)
+for mark in */pruned; do
+  [ -e "$mark" ] || continue
+  case $mounts in *"/revisions/${mark%/pruned}/"*) ;; *) rm -rf -- "${mark%/pruned}" ;; esac
+done"#;
 
-    /// The directory of a revision: its Compose file, our overlay, and its variables.
+impl Place {
+    /// The directory of a revision: its Compose file, our overlay, its variables, and its files. It does not change: what
+    /// goes back to the revision finds what it was.
     #[must_use]
     pub fn revision(&self, revision: &str) -> String {
         format!("{}/revisions/{revision}", self.directory)
+    }
+
+    /// The directory of the files that a revision mounts: it is Compose's project directory.
+    #[must_use]
+    pub fn files(&self, revision: &str) -> String {
+        format!("{}/files", self.revision(revision))
+    }
+
+    /// A link to the files of the revision whose configuration is hashed: the same path for all of them.
+    #[must_use]
+    pub fn neutral(&self) -> String {
+        format!("{}/files", self.directory)
     }
 
     /// The directory of the credentials for pulling. They go with the pull; those of one that failed with the next.
@@ -90,12 +111,19 @@ impl Place {
     /// `docker compose` for a revision, as far as the subcommand. `before` are options of `docker` itself.
     #[must_use]
     pub fn compose(&self, revision: &str, before: &[&str]) -> Vec<String> {
+        self.compose_of(revision, before, &self.files(revision), &["compose.yaml", "overlay.yaml"])
+    }
+
+    /// `docker compose` for these of a revision's files. It gets an empty environment: what the SSH user's has would
+    /// come before the app's own variables, so that its `HOME` or `LANG` could not be what it says.
+    #[must_use]
+    pub fn compose_of(&self, revision: &str, before: &[&str], project: &str, files: &[&str]) -> Vec<String> {
         let directory = self.revision(revision);
-        let mut words = strings(&["docker"]);
+        let mut words = strings(&["env", "-i", "docker"]);
         words.extend(strings(before));
-        words.extend(strings(&["compose", "--project-name", &self.project, "--project-directory", &self.files()]));
+        words.extend(strings(&["compose", "--project-name", &self.project, "--project-directory", project]));
         words.extend(strings(&["--env-file", &format!("{directory}/variables.env")]));
-        for file in ["compose.yaml", "overlay.yaml"] {
+        for file in files {
             words.extend(strings(&["--file", &format!("{directory}/{file}")]));
         }
         words
@@ -176,10 +204,11 @@ fn pre_deploy(place: &Place, revision: &str, name: &str, service: &str, command:
 }
 
 fn prune(place: &Place, images: &BTreeSet<String>, revisions: &BTreeSet<String>) -> Vec<Command> {
-    let directories: Vec<String> = revisions.iter().map(|revision| place.revision(revision)).collect();
     let mut commands = Vec::new();
-    if !directories.is_empty() {
-        commands.push(remove(&directories));
+    if !revisions.is_empty() {
+        let words = strings(&["sh", "-c", PRUNE, "sh", &place.project, &format!("{}/revisions", place.directory)]);
+        let words = words.into_iter().chain(revisions.iter().cloned()).collect();
+        commands.push(Command { words, stdin: String::new(), limit: SHORT });
     }
     if !images.is_empty() {
         // Without force: what somebody uses stays.
@@ -225,7 +254,8 @@ mod tests {
         of(action, &place(), Some(&wanted("r2"))).into_iter().map(|command| command.words.join(" ")).collect()
     }
 
-    const COMPOSE: &str = "docker compose --project-name shop --project-directory /opt/roadstead/apps/shop/files \
+    const COMPOSE: &str = "env -i docker compose --project-name shop \
+         --project-directory /opt/roadstead/apps/shop/revisions/r2/files \
          --env-file /opt/roadstead/apps/shop/revisions/r2/variables.env \
          --file /opt/roadstead/apps/shop/revisions/r2/compose.yaml \
          --file /opt/roadstead/apps/shop/revisions/r2/overlay.yaml";
@@ -289,7 +319,8 @@ mod tests {
         let login = format!("docker --config {credentials} login --username ci --password-stdin r.example");
         assert_eq!((lines.len(), &lines[0]), (3, &login));
         assert!(
-            lines[1].starts_with(&format!("docker --config {credentials} compose ")) && lines[1].contains(" pull ")
+            lines[1].starts_with(&format!("env -i docker --config {credentials} compose "))
+                && lines[1].contains(" pull ")
         );
         assert_eq!(lines[2], format!("rm -rf -- {credentials}"));
     }
@@ -313,6 +344,8 @@ mod tests {
         assert_eq!(lines(&Action::Start(ids())), ["docker start aa bb"]);
         assert_eq!(lines(&Action::Logs(ids())), ["docker logs --tail 40 aa", "docker logs --tail 40 bb"]);
         let prune = Action::Prune { images: ["sha256:1".to_owned()].into(), revisions: ["r0".to_owned()].into() };
-        assert_eq!(lines(&prune), ["rm -rf -- /opt/roadstead/apps/shop/revisions/r0", "docker image rm sha256:1"]);
+        let lines = lines(&prune);
+        assert!(lines[0].ends_with("sh shop /opt/roadstead/apps/shop/revisions r0"), "{}", lines[0]);
+        assert_eq!(lines[1], "docker image rm sha256:1");
     }
 }

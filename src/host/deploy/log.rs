@@ -15,20 +15,27 @@ const SHORTEST: usize = 4;
 /// line by line too, since a log shows it so.
 #[must_use]
 pub fn tail(text: &str, secrets: &[&str]) -> Vec<String> {
+    let masked = mask(&printable(text), secrets);
+    let lines: Vec<&str> = masked.lines().map(str::trim_end).filter(|line| !line.is_empty()).collect();
+    lines[lines.len().saturating_sub(LINES)..].iter().map(|line| cut(line, WIDTH)).collect()
+}
+
+/// `text` with `secrets` masked. Before it is cut, as [`tail`] says.
+#[must_use]
+pub fn mask(text: &str, secrets: &[&str]) -> String {
     let whole = secrets.iter().copied();
     let mut parts: Vec<&str> = whole.chain(secrets.iter().flat_map(|secret| secret.lines())).map(str::trim).collect();
     parts.retain(|part| part.len() >= SHORTEST);
     // A secret that contains another goes first, or its rest would stay.
     parts.sort_by_key(|part| std::cmp::Reverse(part.len()));
     parts.dedup();
-    let mut masked = printable(text);
+    let mut masked = text.to_owned();
     for part in parts {
         if masked.contains(part) {
             masked = masked.replace(part, MASK);
         }
     }
-    let lines: Vec<&str> = masked.lines().map(str::trim_end).filter(|line| !line.is_empty()).collect();
-    lines[lines.len().saturating_sub(LINES)..].iter().map(|line| cut(line, WIDTH)).collect()
+    masked
 }
 
 /// `text` with at most `width` characters.
@@ -41,7 +48,8 @@ pub fn cut(text: &str, width: usize) -> String {
 }
 
 /// Without what a terminal obeys: escape sequences and control characters.
-fn printable(text: &str) -> String {
+#[must_use]
+pub fn printable(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
     let mut characters = text.chars().peekable();
     while let Some(character) = characters.next() {
