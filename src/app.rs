@@ -24,6 +24,9 @@ use crate::api::names::ClusterId;
 use crate::cli::Settings;
 use crate::controllers::credential::{Credentials, MAX_AGE};
 use crate::controllers::environment::{EnvironmentDeps, EnvironmentReconciler};
+use crate::controllers::hosts::Hosts;
+use crate::controllers::hosts::keys::Keys;
+use crate::controllers::node::bootstrap::{BootstrapDeps, Bootstraps};
 use crate::controllers::node::{NodeDeps, NodeReconciler};
 use crate::controllers::orphans::{Reports, Sweep, SweepDeps};
 use crate::controllers::provider::{Brakes, ProviderDeps, ProviderReconciler};
@@ -98,6 +101,12 @@ async fn operate(settings: Settings) -> anyhow::Result<()> {
         Some(file) => Some(std::fs::read(file).with_context(|| format!("--probe-ca-file {}", file.display()))?),
         None => None,
     };
+    let acme_roots = match &settings.hosts.acme_ca_file {
+        Some(file) => {
+            Some(std::fs::read_to_string(file).with_context(|| format!("--acme-ca-file {}", file.display()))?)
+        }
+        None => None,
+    };
 
     let shutdown = stop_signal();
     let (ports, leads) = watch::channel(None);
@@ -115,7 +124,8 @@ async fn operate(settings: Settings) -> anyhow::Result<()> {
         let (leading, shutdown) = (leading.clone(), shutdown.clone());
         async move {
             leading.store(true, Ordering::Release);
-            Box::pin(lead(Start { settings, client, cluster, metrics, probe_ca, pod, ports }, shutdown)).await
+            Box::pin(lead(Start { settings, client, cluster, metrics, probe_ca, acme_roots, pod, ports }, shutdown))
+                .await
         }
     };
     let idle = async {
@@ -145,6 +155,7 @@ struct Start {
     cluster: ClusterId,
     metrics: Metrics,
     probe_ca: Option<Vec<u8>>,
+    acme_roots: Option<String>,
     pod: OwnPod,
     /// Where the gateway gets what it serves from: only who leads has it.
     ports: watch::Sender<Option<Ports>>,
@@ -171,7 +182,7 @@ fn few_at_once(parts: &Parts) -> Parts {
 /// When it cannot begin.
 #[expect(clippy::too_many_lines, reason = "one list of what is wired to what")]
 async fn lead(start: Start, shutdown: watch::Receiver<bool>) -> anyhow::Result<()> {
-    let Start { settings, client, cluster, metrics, probe_ca, pod, ports } = start;
+    let Start { settings, client, cluster, metrics, probe_ca, acme_roots, pod, ports } = start;
     let (wakes, streams) = Wakes::new();
     let caches = Caches::start(&client, &wakes);
     caches.filled().await;
@@ -225,7 +236,18 @@ async fn lead(start: Start, shutdown: watch::Receiver<bool>) -> anyhow::Result<(
         settle: settings.settle_time,
         resync: settings.resync,
     });
-    let nodes = NodeReconciler::new(NodeDeps {
+    let keys = Keys::new(client.clone(), &settings.namespace, MAX_AGE.min(settings.resync));
+    let hosts = Arc::new(Hosts::new(cluster.clone(), keys));
+    let bootstraps = Arc::new(Bootstraps::new(BootstrapDeps {
+        client: client.clone(),
+        hosts: hosts.clone(),
+        apps: caches.apps.clone(),
+        settings: settings.hosts.settings(acme_roots),
+        events: events.clone(),
+        wake: wakes.of_nodes(),
+        resync: settings.resync,
+    }));
+    let node_deps = NodeDeps {
         cluster: cluster.clone(),
         registry: registry.clone(),
         doubted: wakes.of_doubts(),
@@ -240,7 +262,9 @@ async fn lead(start: Start, shutdown: watch::Receiver<bool>) -> anyhow::Result<(
         resync: settings.resync,
         ttl_cap: settings.ttl_wait_cap,
         read_only: settings.read_only,
-    });
+        hosts,
+    };
+    let nodes = NodeReconciler::new(node_deps, bootstraps.clone());
     let (transitions, changes) = mpsc::channel(TRANSITIONS);
     let reach = Arc::new(Reach::new(client.clone(), registry.clone(), caches.zones.clone()));
     let engine = probe::Engine::start(
@@ -353,6 +377,7 @@ async fn lead(start: Start, shutdown: watch::Receiver<bool>) -> anyhow::Result<(
             wakes::keep_books(caches, claims, metrics.clone(), settings.resync, end()),
         );
         workers.close().await;
+        bootstraps.close().await;
         for writer in registry.writers() {
             writer.stop().await;
         }

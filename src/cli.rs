@@ -6,9 +6,11 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
-use ipnet::IpNet;
+use ipnet::{IpNet, Ipv4Net};
 
 use crate::api::names::ClusterId;
+use crate::controllers::node::bootstrap::HostSettings;
+use crate::host::bootstrap::{Certificates, Images, Packages};
 use crate::router::{self, Listen};
 use crate::{gateway, store};
 
@@ -93,9 +95,66 @@ pub struct Settings {
     /// How many objects of a kind are reconciled at once; of ServerGroups 8 at most.
     #[arg(long, env = "ROADSTEAD_CONCURRENCY", default_value_t = 64, value_parser = clap::value_parser!(u16).range(1..))]
     pub concurrency: u16,
+    /// What is done on Nodes' hosts.
+    #[command(flatten)]
+    pub hosts: Hosts,
     /// The REST API and its history.
     #[command(flatten)]
     pub gateway: Gateway,
+}
+
+/// Settings of Nodes' hosts.
+#[derive(Debug, Clone, Args)]
+pub struct Hosts {
+    /// The image of Caddy on hosts, `NAME@sha256:DIGEST`. Needed for `host.manage: Caddy`.
+    #[arg(long, env = "ROADSTEAD_CADDY_IMAGE", requires = "router_image")]
+    pub caddy_image: Option<String>,
+    /// The image of this program on hosts, where it is their router, `NAME@sha256:DIGEST`. Needed for `host.manage: Caddy`.
+    #[arg(long, env = "ROADSTEAD_ROUTER_IMAGE", requires = "caddy_image")]
+    pub router_image: Option<String>,
+    /// The directory of the ACME server that hosts get certificates from.
+    #[arg(long, env = "ROADSTEAD_ACME_DIRECTORY", default_value = "https://acme-v02.api.letsencrypt.org/directory")]
+    pub acme_directory: String,
+    /// Whom that authority may write to.
+    #[arg(long, env = "ROADSTEAD_ACME_EMAIL")]
+    pub acme_email: Option<String>,
+    /// A file of PEM certificates that vouch for that directory itself, if it is no public one.
+    #[arg(long, env = "ROADSTEAD_ACME_CA_FILE", value_name = "FILE")]
+    pub acme_ca_file: Option<PathBuf>,
+    /// Where hosts without Docker get it: the URL above `/debian` and `/ubuntu`.
+    #[arg(long, env = "ROADSTEAD_DOCKER_PACKAGES", default_value_t = Packages::default().repository)]
+    pub docker_packages: String,
+    /// The SHA-256, in hex, of the key that signs what is there.
+    #[arg(long, env = "ROADSTEAD_DOCKER_PACKAGES_KEY", default_value_t = Packages::default().key)]
+    pub docker_packages_key: String,
+    /// The addresses of the network `edge` on a host.
+    #[arg(long, env = "ROADSTEAD_EDGE_SUBNET", default_value = "10.212.0.0/24", value_name = "CIDR")]
+    pub edge_subnet: Ipv4Net,
+    /// Where apps' networks on a host get their addresses from.
+    #[arg(long, env = "ROADSTEAD_APP_SUBNETS", default_value = "10.213.0.0/16", value_name = "CIDR")]
+    pub app_subnets: Ipv4Net,
+    /// How many hosts are worked on at once.
+    #[arg(long, env = "ROADSTEAD_HOST_JOBS", default_value_t = 16, value_parser = clap::value_parser!(u16).range(1..))]
+    pub host_jobs: u16,
+}
+
+impl Hosts {
+    /// What hosts get; `roots` is what the file of [`Hosts::acme_ca_file`] says.
+    #[must_use]
+    pub fn settings(&self, roots: Option<String>) -> HostSettings {
+        let images = self.caddy_image.clone().zip(self.router_image.clone());
+        HostSettings {
+            images: images.map(|(caddy, router)| Images { caddy, router }),
+            certificates: Certificates::Acme {
+                directory: self.acme_directory.clone(),
+                email: self.acme_email.clone(),
+                roots,
+            },
+            edge: self.edge_subnet,
+            packages: Packages { repository: self.docker_packages.clone(), key: self.docker_packages_key.clone() },
+            jobs: usize::from(self.host_jobs),
+        }
+    }
 }
 
 /// Settings of the REST API.

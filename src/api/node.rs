@@ -103,6 +103,10 @@ pub struct NodeSpec {
     /// Who runs on the host.
     #[serde(default)]
     pub host: Host,
+    /// How Roadstead logs in at the host, which it does with `host.manage: Caddy`, or where this is given. Without it: as
+    /// root at port 22, with the key of the namespace (`status.sshPublicKey`), believing the key that a new VM shows first.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ssh: Option<Ssh>,
     /// Whether a VM that vanished is created again. Its record is withdrawn at once either way.
     #[serde(default)]
     pub replace_lost: bool,
@@ -110,6 +114,66 @@ pub struct NodeSpec {
     /// has passed; `Orphan` leaves it and removes Roadstead's mark.
     #[serde(default)]
     pub deletion_policy: DeletionPolicy,
+}
+
+/// How Roadstead logs in at a host.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
+#[x_kube(validation = ("!self.trustOnFirstUse || !has(self.hostKeys) || size(self.hostKeys) == 0",
+    "give `hostKeys` or set `trustOnFirstUse`, not both"))]
+#[serde(rename_all = "camelCase")]
+pub struct Ssh {
+    /// The user, root or one who may use `sudo` without a password; `root` without it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 32))]
+    #[x_kube(validation = ("self.matches('^[a-z_][a-z0-9_-]*[$]?$')", "write the name of a Linux user, e.g. `deploy`"))]
+    pub user: Option<String>,
+    /// sshd's port.
+    #[serde(default = "port_of_ssh")]
+    #[schemars(range(min = 1, max = 65_535))]
+    pub port: i64,
+    /// The private key to log in with; the one made for the namespace without it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub key_secret_ref: Option<SshKeyRef>,
+    /// The host's public keys, one line each as in `/etc/ssh/ssh_host_ed25519_key.pub` (Ed25519 or ECDSA). A host that
+    /// shows another is not talked to.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 8), inner(length(min = 1, max = 1024)))]
+    #[x_kube(validation = ("self.all(key, key.matches('^(ssh-ed25519|ecdsa-sha2-nistp(256|384|521)) '))",
+        "write each key as a line of its .pub file: `ssh-ed25519 AAAA…` or `ecdsa-sha2-nistp256 AAAA…`"))]
+    pub host_keys: Vec<String>,
+    /// Believes the key that an existing host (one with `address`) shows at the first contact, and no other from then on.
+    /// A new VM is believed like this without being asked to.
+    #[serde(default)]
+    pub trust_on_first_use: bool,
+}
+
+fn port_of_ssh() -> i64 {
+    22
+}
+
+impl Default for Ssh {
+    fn default() -> Self {
+        Self { user: None, port: port_of_ssh(), key_secret_ref: None, host_keys: Vec::new(), trust_on_first_use: false }
+    }
+}
+
+/// A private SSH key in a Secret of the operator's own namespace.
+///
+/// The Secret must carry the label `roadstead.dev/credential: ssh`. With the annotation `roadstead.dev/namespace` only
+/// Nodes of that namespace may name it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
+pub struct SshKeyRef {
+    /// Name of the Secret, in the namespace the operator runs in.
+    #[schemars(length(min = 1, max = 253))]
+    pub name: String,
+    /// Key in the Secret that holds the private key, in OpenSSH's format and without a passphrase.
+    #[serde(default = "private_key")]
+    #[schemars(length(min = 1, max = 253))]
+    pub key: String,
+}
+
+fn private_key() -> String {
+    "ssh-privatekey".to_owned()
 }
 
 fn slash() -> String {
@@ -156,10 +220,18 @@ pub struct NodeStatus {
     /// The published record.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub record: Option<RecordStatus>,
-    /// The SSH public key on the host.
+    /// The public key with which Roadstead logs in: a new VM has it, an existing host needs it in `authorized_keys`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 1024))]
     pub ssh_public_key: Option<String>,
+    /// What Caddy on the host does with the Node's own name; only with `host.manage: Caddy`, once it serves.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub caddy: Option<CaddyStatus>,
+    /// AppDeployments that left something on the host that could not be removed.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 256))]
+    #[x_kube(merge_strategy = kube::core::ListMerge::Map(vec!["app".to_owned()]))]
+    pub leftovers: Vec<Leftover>,
     /// Intents and stored back-off.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub journal: Option<Journal>,
@@ -169,6 +241,37 @@ pub struct NodeStatus {
     #[schemars(length(max = 16))]
     #[x_kube(merge_strategy = kube::core::ListMerge::Map(vec!["type".to_owned()]))]
     pub conditions: Vec<Condition>,
+}
+
+/// What Caddy does with the Node's own name.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
+pub struct CaddyStatus {
+    /// The name.
+    #[schemars(length(max = 253))]
+    pub domain: String,
+    /// Where its requests go.
+    pub target: CaddyTarget,
+}
+
+/// Where requests go.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
+pub struct CaddyTarget {
+    /// The entry service of the AppDeployment that has the name; `placeholder` if none has.
+    #[schemars(length(max = 128))]
+    pub service: String,
+    /// Its port.
+    pub port: i64,
+}
+
+/// Something that an AppDeployment left on a host.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
+pub struct Leftover {
+    /// The AppDeployment's name.
+    #[schemars(length(max = 253))]
+    pub app: String,
+    /// What is left, and why.
+    #[schemars(length(max = 1024))]
+    pub reason: String,
 }
 
 /// A host's addresses.

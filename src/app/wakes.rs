@@ -2,6 +2,7 @@
 //! other.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::Duration;
 
 use futures::Stream;
@@ -10,6 +11,7 @@ use k8s_openapi::api::core::v1::Namespace;
 use kube::{Api, Client, Resource, ResourceExt};
 use tokio::sync::{mpsc, watch};
 
+use crate::api::app_deployment::AppDeployment;
 use crate::api::claim::HostnameClaim;
 use crate::api::condition;
 use crate::api::environment::Environment;
@@ -22,7 +24,7 @@ use crate::controllers::orphans::Kind;
 use crate::controllers::server_group::members::merge::label;
 use crate::controllers::server_group::node_health;
 use crate::controllers::server_group::worker::target::address;
-use crate::controllers::{environment, provider, server_group, zone};
+use crate::controllers::{environment, node, provider, server_group, zone};
 use crate::metrics::Metrics;
 use crate::runtime::cache::{Cache, Key};
 use crate::runtime::claims::{Claims, Reservation};
@@ -44,6 +46,8 @@ pub struct Caches {
     pub namespaces: Cache<Namespace>,
     /// All claims.
     pub claims: Cache<HostnameClaim>,
+    /// All apps.
+    pub apps: Cache<AppDeployment>,
 }
 
 /// Where keys are put in.
@@ -146,6 +150,12 @@ impl Wakes {
         });
     }
 
+    /// What work beside the loop calls with a Node about which there is something new.
+    pub fn of_nodes(&self) -> Arc<dyn Fn(&Key) + Send + Sync> {
+        let nodes = self.nodes.clone();
+        Arc::new(move |key| put(&nodes, [key.clone()]))
+    }
+
     /// What a Zone that has just connected calls with its name.
     pub fn users_of_zones(&self, caches: &Caches) -> Box<dyn Fn(&str) + Send + Sync> {
         let (wakes, nodes, groups) = (self.clone(), caches.nodes.clone(), caches.groups.clone());
@@ -217,7 +227,11 @@ impl Caches {
                 put(&to.groups, server_group::waiting_for(claim, &more));
             }
         });
-        Self { nodes, environments, groups, zones, providers, namespaces, claims }
+        let to = wakes.clone();
+        let apps = Cache::start(Api::all(client.clone()), move |app: &AppDeployment, before| {
+            put(&to.nodes, node::of_app(app, before));
+        });
+        Self { nodes, environments, groups, zones, providers, namespaces, claims, apps }
     }
 
     /// Waits until each has seen everything once.

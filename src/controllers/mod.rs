@@ -3,6 +3,7 @@
 pub mod access;
 pub mod credential;
 pub mod environment;
+pub mod hosts;
 pub mod node;
 pub mod orphans;
 pub mod provider;

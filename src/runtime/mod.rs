@@ -9,6 +9,7 @@ pub mod events;
 #[cfg(test)]
 pub(crate) mod fake_api;
 pub mod fault;
+pub mod jobs;
 pub mod outcome;
 pub mod seeded;
 pub mod status;

@@ -308,6 +308,7 @@ fn child_spec(view: &View) -> NodeSpec {
         proxied: false,
         health_path: node.health_path,
         host: node.host,
+        ssh: None,
         // Data on a lost VM is lost: a person decides whether an empty one takes its place.
         replace_lost: false,
         deletion_policy: DeletionPolicy::Delete,

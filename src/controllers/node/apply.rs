@@ -12,6 +12,7 @@ use super::report;
 use crate::api::node::NodeStatus;
 use crate::cloud::fleet::Fleet;
 use crate::cloud::{CreateVm, Source, code, user_data};
+use crate::controllers::hosts;
 use crate::controllers::registry::LiveZone;
 use crate::dns::propagation;
 use crate::dns::{Declared, Desired, Owner};
@@ -129,6 +130,26 @@ impl NodeReconciler {
                 self.deps.events.publish(seen.node.object_ref(&()), note);
                 facts.said.push(half);
             }
+            Action::EnsureKey => drop(self.deps.hosts.public_key(&seen.node).await?),
+            Action::WorkOnHost => {
+                if let Some(wish) = seen.wish() {
+                    self.bootstraps.start(&wish);
+                }
+            }
+            Action::SayLeft => {
+                let address = seen.node.spec.address.as_deref().unwrap_or_default();
+                let message = format!(
+                    "the host {address} stays as it is, with Docker, Caddy and /opt/roadstead: remove the file \
+                     /opt/roadstead/owner there before another Node may have it"
+                );
+                self.deps.events.publish(seen.node.object_ref(&()), Note::normal("HostLeft", message));
+                facts.said.push("host");
+            }
+            Action::ForgetHost => {
+                self.bootstraps.forget(&seen.node);
+                self.deps.hosts.forget(&seen.node).await?;
+                facts.forgot_host = true;
+            }
         }
         Ok(None)
     }
@@ -136,7 +157,11 @@ impl NodeReconciler {
     async fn create(&self, seen: &Observed, facts: &mut Facts, machine: &Machine) -> Result<Option<NodeStatus>, Fault> {
         let provider = self.deps.providers.get(&Key::cluster(&seen.node.spec.provider_ref.name));
         let spec = provider.as_ref().and_then(|p| p.spec.digitalocean.as_ref());
-        let keys = provider.as_ref().map(|p| p.spec.ssh_authorized_keys.clone()).unwrap_or_default();
+        let mut keys = provider.as_ref().map(|p| p.spec.ssh_authorized_keys.clone()).unwrap_or_default();
+        if hosts::is_ours(&seen.node) {
+            // After people's: messages count theirs.
+            keys.push(self.deps.hosts.public_key(&seen.node).await?);
+        }
         let user_data =
             match user_data::compose(&keys, seen.node.spec.user_data.as_deref(), user_data::Limit::DIGITALOCEAN) {
                 Ok(user_data) => user_data,

@@ -2,11 +2,15 @@
 //! [`plan`].
 
 mod apply;
+mod apps;
+pub mod bootstrap;
 pub(super) mod observe;
 pub mod plan;
 mod report;
 #[cfg(test)]
 mod tests;
+
+pub use apps::of_app;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -17,6 +21,7 @@ use jiff::Timestamp;
 use k8s_openapi::api::core::v1::Namespace;
 use kube::{Api, Client};
 
+use self::bootstrap::Bootstraps;
 use self::observe::Observed;
 use self::plan::{Action, Facts};
 use crate::api::condition::{self, READY, STALLED};
@@ -24,6 +29,7 @@ use crate::api::names::ClusterId;
 use crate::api::node::{Node, NodeStatus};
 use crate::api::provider::Provider;
 use crate::api::zone::Zone;
+use crate::controllers::hosts::Hosts;
 use crate::controllers::provider::Brakes;
 use crate::controllers::registry::Registry;
 use crate::runtime::cache::Cache;
@@ -62,18 +68,21 @@ pub struct NodeDeps {
     pub ttl_cap: Option<Duration>,
     /// Whether nothing may be written outside.
     pub read_only: bool,
+    /// Connections to hosts.
+    pub hosts: Arc<Hosts>,
 }
 
 /// Reconciles Nodes.
 pub struct NodeReconciler {
     deps: NodeDeps,
+    bootstraps: Arc<Bootstraps>,
 }
 
 impl NodeReconciler {
     /// A reconciler over these.
     #[must_use]
-    pub fn new(deps: NodeDeps) -> Self {
-        Self { deps }
+    pub fn new(deps: NodeDeps, bootstraps: Arc<Bootstraps>) -> Self {
+        Self { deps, bootstraps }
     }
 }
 

@@ -8,16 +8,19 @@ use jiff::Timestamp;
 use kube::ResourceExt;
 
 use super::NodeReconciler;
+use super::bootstrap::Wish;
+use super::plan::HostView;
 use crate::api::claim::Holder;
 use crate::api::condition;
 use crate::api::names::{Fqdn, Mark};
 use crate::api::node::{Node, NodeStatus};
 use crate::api::provider::Provider;
+use crate::api::refs::HostManagement;
 use crate::api::zone::Zone;
 use crate::cli;
 use crate::cloud::Source;
 use crate::cloud::fleet::Snapshot;
-use crate::controllers::{is_allowed, provider};
+use crate::controllers::{hosts, is_allowed, provider};
 use crate::outside::OutsideError;
 use crate::runtime::cache::Key;
 use crate::runtime::claims::{Claimant, Reservation, Standing};
@@ -52,6 +55,10 @@ pub struct Observed {
     pub ttl_cap: Option<Duration>,
     /// Whether nothing may be written outside.
     pub read_only: bool,
+    /// The line of `authorized_keys` for our key, if we log in at the host and have read it.
+    pub public_key: Option<String>,
+    /// Its host, if that is managed.
+    pub host: Option<HostView>,
 }
 
 /// A Zone as a Node sees it.
@@ -145,7 +152,8 @@ impl NodeReconciler {
             .map(|fqdn| deps.claims.look(&Reservation::of_name(&fqdn), &claimant));
         let address =
             static_address(node).map(|address| deps.claims.look(&Reservation::of_address(address), &claimant));
-        Ok(Observed {
+        let public_key = if hosts::is_ours(node) { deps.hosts.known_public_key(node) } else { None };
+        let mut seen = Observed {
             node: node.clone(),
             status,
             mark,
@@ -159,7 +167,11 @@ impl NodeReconciler {
             resync: deps.resync,
             ttl_cap: deps.ttl_cap,
             read_only: deps.read_only,
-        })
+            public_key,
+            host: None,
+        };
+        seen.host = seen.wish().filter(|_| !seen.deleting()).map(|wish| self.bootstraps.view(&wish));
+        Ok(seen)
     }
 
     /// A Provider that refused its token is asked about it anew, or its own condition would say so only after the next
@@ -250,6 +262,14 @@ pub fn static_address(node: &Node) -> Option<IpAddr> {
 }
 
 impl Observed {
+    /// What it wants of its host, if that is managed.
+    #[must_use]
+    pub fn wish(&self) -> Option<Wish<'_>> {
+        let managed = self.node.spec.host.manage == HostManagement::Caddy;
+        let fqdn = fqdn(&self.node, self.zone.as_ref()?.domain.as_ref()?).filter(|_| managed)?;
+        Some(Wish { node: &self.node, fqdn: fqdn.to_string(), mark: &self.mark, adopt: self.annotation("adopt") })
+    }
+
     /// Whether the object is being deleted.
     #[must_use]
     pub fn deleting(&self) -> bool {

@@ -3,12 +3,13 @@
 use jiff::Timestamp;
 
 use super::observe::{Hosts, Observed, fqdn, static_address};
-use super::plan::{BOOTING, Facts, LATE_REASON, Machine};
+use super::plan::{BOOTING, BOOTSTRAPPED, Facts, LATE_REASON, Machine, Verdict};
 use crate::api::condition::{self, Desired, READY, RECONCILING, STALLED, whole_seconds};
-use crate::api::node::{Addresses, NodeStatus, RecordStatus};
+use crate::api::node::{Addresses, CaddyStatus, CaddyTarget, NodeStatus, RecordStatus};
+use crate::api::refs::HostManagement;
 use crate::api::status::Journal;
 use crate::cloud::Vm;
-use crate::controllers::set_paused;
+use crate::controllers::{hosts, set_paused};
 use crate::dns::propagation::Confirmation;
 use crate::dns::{Declared, Published};
 use crate::runtime::claims::Reservation;
@@ -69,9 +70,50 @@ pub fn status(seen: &Observed, facts: &Facts, outcome: &Outcome, now: Timestamp)
         };
         condition::set(&mut status.conditions, Desired::no("Resolvable", reason, message), generation, now);
     }
+    host(seen, outcome, &mut status, now);
     times(seen, facts, outcome, &mut status, now);
     ready(seen, outcome, late, was_current, &mut status, now);
     status
+}
+
+/// The host: what is known of it, and of our way there.
+fn host(seen: &Observed, outcome: &Outcome, status: &mut NodeStatus, now: Timestamp) {
+    let generation = status.observed_generation;
+    if hosts::is_ours(&seen.node) {
+        status.ssh_public_key = seen.public_key.clone().or(status.ssh_public_key.take());
+    } else {
+        status.ssh_public_key = None;
+    }
+    if seen.node.spec.host.manage != HostManagement::Caddy {
+        condition::remove(&mut status.conditions, BOOTSTRAPPED);
+        status.caddy = None;
+        return;
+    }
+    if seen.deleting() {
+        return;
+    }
+    let is_there = status.vm_id.is_some() || static_address(&seen.node).is_some();
+    let no = |reason, message| Some(Desired::no(BOOTSTRAPPED, reason, message));
+    let unset = seen.host.as_ref().is_some_and(|host| host.unset.is_some());
+    let desired = match seen.host.as_ref().and_then(|host| host.verdict.as_ref()) {
+        _ if !is_there => no("NoHost", "there is no host yet".to_owned()),
+        _ if unset => no(reason(outcome), message(outcome)),
+        Some(Verdict::Serves { .. }) => {
+            Some(Desired::yes(BOOTSTRAPPED, "Serving", "Caddy serves on the host and takes routes"))
+        }
+        Some(Verdict::Refused { reason, message } | Verdict::Broken { reason, message }) => no(reason, message.clone()),
+        // What was so stays so until something speaks against it.
+        Some(Verdict::Unseen { .. }) | None if condition::is_true(&status.conditions, BOOTSTRAPPED) => None,
+        Some(Verdict::Unseen { reason, message }) => no(reason, message.clone()),
+        None => no(reason(outcome), message(outcome)),
+    };
+    if let Some(desired) = desired {
+        condition::set(&mut status.conditions, desired, generation, now);
+    }
+    let target = seen.host.as_ref().and_then(|host| host.target.clone());
+    let target = target.unwrap_or_else(|| CaddyTarget { service: "placeholder".to_owned(), port: 8080 });
+    let serves = condition::is_true(&status.conditions, BOOTSTRAPPED);
+    status.caddy = status.fqdn.clone().filter(|_| serves).map(|domain| CaddyStatus { domain, target });
 }
 
 fn reason(outcome: &Outcome) -> &'static str {
@@ -228,7 +270,9 @@ fn is_withdrawn(facts: &Facts, status: &NodeStatus) -> bool {
 fn times(seen: &Observed, facts: &Facts, outcome: &Outcome, status: &mut NodeStatus, now: Timestamp) {
     let mut journal = status.journal.take().unwrap_or_default();
     let waits = ["Propagating", LATE_REASON, "Withdrawing"].contains(&reason(outcome));
-    let late = reason(outcome) == REPLACE && !condition::is_true(&status.conditions, "Resolvable");
+    // What comes after the wait for the name does not begin it anew while the name is late.
+    let after = reason(outcome) == REPLACE || seen.host.is_some();
+    let late = after && !condition::is_true(&status.conditions, "Resolvable");
     if !waits && !late && !outcome.is_a_failed_look() {
         journal.propagating_since = None;
     } else if waits && journal.propagating_since.is_none() {

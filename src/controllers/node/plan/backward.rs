@@ -12,8 +12,8 @@ use super::target::newer;
 use super::{Action, Facts, NodeStep, elapsed, stop, wait};
 use crate::api::condition::whole_seconds;
 use crate::api::names::Fqdn;
-use crate::api::refs::DeletionPolicy;
-use crate::controllers::zone_blocked;
+use crate::api::refs::{DeletionPolicy, HostManagement};
+use crate::controllers::{hosts, zone_blocked};
 use crate::dns::propagation::Confirmation;
 use crate::dns::{Content, Declared, Desired};
 use crate::runtime::claims::{Reservation, Standing};
@@ -36,6 +36,7 @@ pub(super) fn plan(seen: &Observed, facts: &Facts, now: Timestamp) -> NodeStep {
     unpublish(seen, facts, now)
         .or_else(|| remove(seen, facts, now))
         .or_else(|| release(seen, facts))
+        .or_else(|| leave(seen, facts))
         .unwrap_or(Step::Gone)
 }
 
@@ -210,6 +211,20 @@ fn release(seen: &Observed, facts: &Facts) -> Option<NodeStep> {
             **standing != Some(Standing::Free) && !facts.released.contains(&reservation.name)
         })
         .map(|(reservation, _, seconds)| Step::Do(Action::Release(reservation, seconds)))
+}
+
+/// Takes leave of the host. A VM is gone by now; an existing host stays as it is.
+fn leave(seen: &Observed, facts: &Facts) -> Option<NodeStep> {
+    if !hosts::is_ours(&seen.node) || facts.forgot_host {
+        return None;
+    }
+    let managed = seen.node.spec.host.manage == HostManagement::Caddy;
+    // Whoever gave it up knows.
+    let is_told = facts.said.contains(&"host") || abandoned(seen, "host");
+    if managed && is_static(seen) && !is_told {
+        return Some(Step::Do(Action::SayLeft));
+    }
+    Some(Step::Do(Action::ForgetHost))
 }
 
 /// Whether a person gave this half up.

@@ -15,7 +15,7 @@ use crate::api::names::{Kinship, vm_name};
 use crate::api::status::Journal;
 use crate::cloud::fleet::{Sight, Snapshot};
 use crate::cloud::{Vm, VmStatus};
-use crate::controllers::{self, blocked, not_ours, zone_blocked};
+use crate::controllers::{self, blocked, hosts, not_ours, zone_blocked};
 use crate::dns::{Checked, Declared, Refusal};
 use crate::runtime::claims::{Reservation, Standing};
 use crate::runtime::driver::{Outcome, Step, Wait};
@@ -47,6 +47,10 @@ pub(super) fn plan(seen: &Observed, facts: &Facts, now: Timestamp) -> NodeStep {
     }
     if let Some(step) = claim(seen, facts, &target, now) {
         return step;
+    }
+    // Before there is a VM, which is to have the key, and before a person puts it on a host.
+    if hosts::is_ours(&seen.node) && seen.public_key.is_none() {
+        return Step::Do(Action::EnsureKey);
     }
     let address = match target.address {
         Some(address) => address,

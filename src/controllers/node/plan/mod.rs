@@ -1,11 +1,12 @@
 //! The Node's plan: every decision, none of the I/O.
 //!
 //! Forwards: claim names, look for foreign records at the name, record the intent, create the VM, wait for its address,
-//! publish, wait for propagation, done. Backwards: unpublish, wait out the TTL, delete the VM, confirm that it is gone,
+//! publish, wait for propagation, bootstrap the host, done. Backwards: unpublish, wait out the TTL, delete the VM, confirm that it is gone,
 //! release the claims, gone.
 
 mod backward;
 mod forward;
+mod host;
 mod publish;
 mod target;
 #[cfg(test)]
@@ -26,6 +27,8 @@ use crate::dns::{Checked, Declared, Desired};
 use crate::runtime::claims::{Reservation, Standing};
 use crate::runtime::driver::{Outcome, Step, Wait};
 
+pub(super) use host::BOOTSTRAPPED;
+pub use host::{HostView, Verdict};
 pub(super) use publish::LATE_REASON;
 pub use target::{Machine, Target, target};
 
@@ -71,6 +74,14 @@ pub enum Action {
     AskResolvers(Vec<Desired>),
     /// Say in an event what an `abandon` annotation leaves behind.
     SayAbandoned(&'static str),
+    /// Read the key with which we log in at the host; make one if there is none.
+    EnsureKey,
+    /// Look at the host, and bring about what is missing there: begun, not awaited.
+    WorkOnHost,
+    /// Say in an event what is left on an existing host.
+    SayLeft,
+    /// Forget the host, its pinned key too.
+    ForgetHost,
 }
 
 impl Action {
@@ -86,6 +97,7 @@ impl Action {
                 | Self::DropOwnerTag
                 | Self::AdoptVm(_)
                 | Self::AdoptRecords(_)
+                | Self::WorkOnHost
         )
     }
 }
@@ -126,6 +138,8 @@ pub struct Facts {
     pub said: Vec<&'static str>,
     /// An adoption was ordered.
     pub adopted: bool,
+    /// The host was forgotten.
+    pub forgot_host: bool,
 }
 
 /// A step of the Node's plan.

@@ -32,7 +32,8 @@ pub(super) fn publish(
     address: IpAddr,
     now: Timestamp,
 ) -> NodeStep {
-    let wanted = vec![target.record(address)];
+    let proxied = target.proxied && super::host::may_be_proxied(seen);
+    let wanted = vec![Target { proxied, ..target.clone() }.record(address)];
     let (fqdn, publishing) = (&target.fqdn, "Publishing");
     let message = format!("publishing {fqdn} as {address}");
     match facts.declared.as_ref().filter(|(declared, _)| *declared == wanted) {
@@ -56,6 +57,10 @@ pub(super) fn publish(
         let moved = facts.authority == Some(Confirmation::Confirmed);
         let retired = retire(seen, facts, now).filter(|_| moved && matches!(step, Step::Wait(_)));
         let late = matches!(&step, Step::Wait(wait) if wait.reason == LATE_REASON);
+        // Those who have the name already are to find something there.
+        if let Some(host) = super::host::host(seen).filter(|_| late && retired.is_none()) {
+            return host;
+        }
         return match (retired, step) {
             // A name that is late counts as in place, and then the rest has to be as well.
             (None, step) if late => replacement_required(seen).unwrap_or(step),
@@ -67,6 +72,9 @@ pub(super) fn publish(
         };
     }
     if let Some(step) = retire(seen, facts, now) {
+        return step;
+    }
+    if let Some(step) = super::host::host(seen) {
         return step;
     }
     replacement_required(seen).unwrap_or(Step::Done)

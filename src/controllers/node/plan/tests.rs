@@ -102,6 +102,8 @@ fn seen(hosts: Hosts) -> Observed {
         resync: Duration::from_secs(300),
         ttl_cap: None,
         read_only: false,
+        public_key: None,
+        host: None,
     }
 }
 

@@ -290,6 +290,14 @@ impl World {
             Action::AskAuthority(_) => facts.authority = Some(self.outside.authority.clone()),
             Action::AskResolvers(_) => facts.resolvers = Some(self.outside.resolvers.clone()),
             Action::SayAbandoned(half) => facts.said.push(half),
+            Action::EnsureKey => self.seen.public_key = Some("ssh-ed25519 AAAA shop".to_owned()),
+            Action::WorkOnHost => {
+                if let Some(host) = &mut self.seen.host {
+                    host.work = Some("looking at it".to_owned());
+                }
+            }
+            Action::SayLeft => facts.said.push("host"),
+            Action::ForgetHost => facts.forgot_host = true,
         }
         Ok(None)
     }
