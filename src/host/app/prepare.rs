@@ -160,10 +160,7 @@ fn full(pool: Ipv4Net) -> String {
 /// there by whoever the container runs as.
 fn bundle(spec: &Spec) -> Result<Vec<u8>, ssh::Error> {
     let own = |name: &str, text: &str| (0o600, name.to_owned(), Bytes::copy_from_slice(text.as_bytes()));
-    let mut files = vec![
-        own("compose.yaml", &spec.compose),
-        own("variables.env", &variables::file(&spec.values)),
-    ];
+    let mut files = vec![own("compose.yaml", &spec.compose), own("variables.env", &variables::file(&spec.values))];
     for (path, bytes) in &spec.files {
         let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"._-/".contains(&byte);
         let step = |step: &str| !step.is_empty() && step != "." && step != "..";
