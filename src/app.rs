@@ -22,6 +22,7 @@ use self::wakes::{Caches, Wakes};
 use crate::api;
 use crate::api::names::ClusterId;
 use crate::cli::Settings;
+use crate::controllers::app_deployment::available;
 use crate::controllers::credential::{Credentials, MAX_AGE};
 use crate::controllers::environment::{EnvironmentDeps, EnvironmentReconciler};
 use crate::controllers::hosts::Hosts;
@@ -262,10 +263,11 @@ async fn lead(start: Start, shutdown: watch::Receiver<bool>) -> anyhow::Result<(
         resync: settings.resync,
         ttl_cap: settings.ttl_wait_cap,
         read_only: settings.read_only,
-        hosts,
+        hosts: hosts.clone(),
     };
     let nodes = NodeReconciler::new(node_deps, bootstraps.clone());
-    let (transitions, changes) = mpsc::channel(TRANSITIONS);
+    let (transitions, all) = mpsc::channel(TRANSITIONS);
+    let changes = available::split(all, TRANSITIONS, wakes.of_apps());
     let reach = Arc::new(Reach::new(client.clone(), registry.clone(), caches.zones.clone()));
     let engine = probe::Engine::start(
         probe::Settings {

@@ -13,7 +13,7 @@
 //! * [`dns`]: one writer a zone, the Cloudflare client, and asking name servers;
 //! * [`cloud`]: providers of VMs, their one snapshot, the deletion brake, orphans;
 //! * [`host`]: what is done on a host: SSH to it, bootstrapping, how an app's Compose file is judged and completed and the
-//!   app deployed, the routing table and Caddy's configuration; nothing of the operator uses it yet;
+//!   app deployed, the routing table and Caddy's configuration;
 //! * [`probe`]: health probes, from declared targets to verdicts;
 //! * [`gateway`]: the REST API with its keys, over ports that [`app`] fills; [`store`]: the history, on disk;
 //! * [`router`]: `roadstead router`, which tells that Caddy where each request goes;

@@ -10,6 +10,7 @@ use std::time::Duration;
 use clap::{CommandFactory, Parser};
 use roadstead::cli::{Cli, Gateway, Settings};
 use roadstead::gateway::{Rates, Signup};
+use roadstead::host::bootstrap::{Certificates, Images, Packages};
 use roadstead::metrics::Metrics;
 use roadstead::store::Limits;
 use serde_json::{Value, json};
@@ -84,6 +85,7 @@ fn the_chart_passes_helms_own_checks() {
 
 #[test]
 fn values_that_make_no_sense_are_refused_by_name() {
+    let pinned = format!("hosts.caddyImage=caddy@sha256:{}", "a".repeat(64));
     for (setting, field) in [
         ("replica=2", "'replica' not allowed"),
         ("replicas=two", "/replicas"),
@@ -99,6 +101,11 @@ fn values_that_make_no_sense_are_refused_by_name() {
         ("image.pullPolicy=Sometimes", "/image/pullPolicy"),
         ("image.digest=latest", "/image/digest"),
         ("gateway.signup.mode=everybody", "/gateway/signup/mode"),
+        ("hosts.caddyImage=caddy:2", "/hosts/caddyImage"),
+        ("hosts.edgeSubnet=10.0.0.1", "/hosts/edgeSubnet"),
+        ("hosts.jobs=0", "/hosts/jobs"),
+        ("hosts.acme.directory=http://ca.example.com", "/hosts/acme/directory"),
+        (pinned.as_str(), "hosts.routerImage is needed"),
         ("appNamespaces={My_Apps}", "/appNamespaces/0"),
         ("appNamespaces={roadstead-system}", "an app there could read the operator's credentials"),
         ("gateway.namespace=My_Groups", "/gateway/namespace"),
@@ -168,6 +175,50 @@ fn every_setting_reaches_the_operator_as_the_argument_it_stands_for() {
     assert_eq!(settings.digitalocean_api, "http://127.0.0.1:2");
     assert_eq!(settings.ttl_wait_cap, Some(Duration::from_secs(19)));
     assert_eq!(environment(container)["RUST_LOG"], "debug");
+}
+
+#[test]
+fn every_setting_of_hosts_reaches_the_operator_and_mounts_what_it_names() {
+    let (caddy, router) = (format!("caddy@sha256:{}", "a".repeat(64)), format!("r/us@sha256:{}", "b".repeat(64)));
+    let (key, roots) = ("c".repeat(64), "-----BEGIN CERTIFICATE-----".to_owned());
+    let objects = rendered(&[
+        &format!("hosts.caddyImage={caddy}"),
+        &format!("hosts.routerImage={router}"),
+        "hosts.acme.directory=https://ca.example.com/dir",
+        "hosts.acme.email=ops@example.com",
+        "hosts.acme.caConfigMap=acme-ca",
+        "hosts.dockerPackages.repository=https://mirror.example.com/linux",
+        &format!("hosts.dockerPackages.key={key}"),
+        "hosts.edgeSubnet=10.1.0.0/24",
+        "hosts.appSubnets=10.2.0.0/16",
+        "hosts.jobs=5",
+    ])
+    .unwrap();
+    let container = container(&objects);
+    let hosts = parsed(container).hosts;
+    assert_eq!(hosts.acme_ca_file.as_deref(), Some(std::path::Path::new("/etc/roadstead/acme-ca/ca.crt")));
+    assert_eq!(hosts.app_subnets, "10.2.0.0/16".parse().unwrap());
+    let settings = hosts.settings(Some(roots.clone()));
+    assert_eq!(settings.images, Some(Images { caddy: caddy.clone(), router }));
+    let directory = "https://ca.example.com/dir".to_owned();
+    let email = Some("ops@example.com".to_owned());
+    assert_eq!(settings.certificates, Certificates::Acme { directory, email, roots: Some(roots) });
+    assert_eq!(settings.packages, Packages { repository: "https://mirror.example.com/linux".to_owned(), key });
+    assert_eq!((settings.edge, settings.jobs), ("10.1.0.0/24".parse().unwrap(), 5));
+    let mount = &container["volumeMounts"][0];
+    assert_eq!(mount["mountPath"], "/etc/roadstead/acme-ca");
+    let volume = &find(&objects, "Deployment")["spec"]["template"]["spec"]["volumes"][0];
+    assert_eq!((&volume["name"], &volume["configMap"]["name"]), (&mount["name"], &json!("acme-ca")));
+
+    // Hosts run the operator's own image where that is pinned.
+    let digest = format!("sha256:{}", "d".repeat(64));
+    let objects = rendered(&[
+        "image.repository=registry.example.com/roadstead",
+        &format!("image.digest={digest}"),
+        &format!("hosts.caddyImage={caddy}"),
+    ]);
+    let hosts = parsed(self::container(&objects.unwrap())).hosts;
+    assert_eq!(hosts.router_image, Some(format!("registry.example.com/roadstead@{digest}")));
 }
 
 #[test]
@@ -501,6 +552,8 @@ fn the_service_account_can_do_what_is_needed_and_no_more(kubectl: &Kubectl) {
         ("create", "events.events.k8s.io", ""),
         ("patch", "events.events.k8s.io", ""),
         ("get", "secrets", NAMESPACE),
+        ("create", "secrets", NAMESPACE),
+        ("patch", "secrets", NAMESPACE),
         ("create", "leases.coordination.k8s.io", NAMESPACE),
         ("update", "leases.coordination.k8s.io/roadstead", NAMESPACE),
     ];
@@ -510,9 +563,10 @@ fn the_service_account_can_do_what_is_needed_and_no_more(kubectl: &Kubectl) {
     let too_much = [
         ("list", "secrets", NAMESPACE),
         ("watch", "secrets", NAMESPACE),
-        ("create", "secrets", NAMESPACE),
-        ("patch", "secrets", NAMESPACE),
+        ("update", "secrets", NAMESPACE),
         ("delete", "secrets", NAMESPACE),
+        ("create", "secrets", "default"),
+        ("patch", "secrets", "default"),
         ("get", "secrets", "default"),
         ("get", "secrets", "kube-system"),
         ("update", "leases.coordination.k8s.io/another", NAMESPACE),

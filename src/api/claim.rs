@@ -15,10 +15,11 @@ use serde::{Deserialize, Serialize};
     category = "roadstead",
     status = "HostnameClaimStatus",
     derive = "PartialEq",
-    doc = "Who holds a name. Written by the operator only; `kubectl get hostnameclaim shop.example.com` tells who publishes that host.",
+    doc = "Who holds a name. Written by the operator only; `kubectl get hostnameclaim shop.example.com` tells who publishes that host, and who serves it.",
     printcolumn(name = "Namespace", type_ = "string", json_path = ".spec.namespace"),
     printcolumn(name = "Owner", type_ = "string", json_path = ".spec.holders.dns.name"),
     printcolumn(name = "Kind", type_ = "string", json_path = ".spec.holders.dns.kind"),
+    printcolumn(name = "ServedBy", type_ = "string", json_path = ".spec.holders.http.name"),
     printcolumn(name = "Record", type_ = "string", json_path = ".status.record"),
     printcolumn(name = "State", type_ = "string", json_path = ".status.state"),
     printcolumn(name = "Since", type_ = "date", json_path = ".metadata.creationTimestamp")
@@ -75,7 +76,7 @@ pub struct HostnameClaimStatus {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 512))]
     pub record: Option<String>,
-    /// When a tombstone ends.
+    /// When a tombstone ends, or, while the name is still served, until when it will be one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub free_at: Option<Time>,
     /// `Ready`.

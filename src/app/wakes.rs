@@ -58,6 +58,7 @@ pub struct Wakes {
     nodes: mpsc::UnboundedSender<Key>,
     environments: mpsc::UnboundedSender<Key>,
     groups: mpsc::UnboundedSender<Key>,
+    apps: mpsc::UnboundedSender<Key>,
     healths: mpsc::UnboundedSender<Key>,
 }
 
@@ -73,6 +74,8 @@ pub struct Streams {
     pub environments: BoxStream<'static, Key>,
     /// For the ServerGroup controller.
     pub groups: BoxStream<'static, Key>,
+    /// For the AppDeployment controller.
+    pub apps: BoxStream<'static, Key>,
     /// Nodes whose condition `Healthy` is to be looked at, and where those are put in that have to be looked at again.
     pub healths: (mpsc::UnboundedSender<Key>, mpsc::UnboundedReceiver<Key>),
 }
@@ -98,12 +101,12 @@ impl Wakes {
     pub fn new() -> (Self, Streams) {
         let ((zones, z), (providers, p)) = (channel(), channel());
         let ((nodes, n), (environments, e)) = (channel(), channel());
-        let (groups, groups_out) = channel();
+        let ((groups, g), (apps, a)) = (channel(), channel());
         let (healths, healths_out) = mpsc::unbounded_channel();
         let again = (healths.clone(), healths_out);
         (
-            Self { zones, providers, nodes, environments, groups, healths },
-            Streams { zones: z, providers: p, nodes: n, environments: e, groups: groups_out, healths: again },
+            Self { zones, providers, nodes, environments, groups, apps, healths },
+            Streams { zones: z, providers: p, nodes: n, environments: e, groups: g, apps: a, healths: again },
         )
     }
 
@@ -138,6 +141,12 @@ impl Wakes {
     pub fn of_doubts(&self) -> Box<dyn Fn(&str) + Send + Sync> {
         let providers = self.providers.clone();
         Box::new(move |name| put(&providers, [Key::cluster(name)]))
+    }
+
+    /// What is called with an app of which a probe says something new.
+    pub fn of_apps(&self) -> impl Fn(Key) + Send + 'static {
+        let apps = self.apps.clone();
+        move |key| put(&apps, [key])
     }
 
     /// Has every group looked at when the prober loses, or gets back, its network. Until the prober is gone.
@@ -244,6 +253,7 @@ impl Caches {
             self.providers.filled(),
             self.namespaces.filled(),
             self.claims.filled(),
+            self.apps.filled(),
         );
     }
 }

@@ -1,6 +1,7 @@
 //! One folder a kind. Each reads as observe, plan, apply, report; what they share is here.
 
 pub mod access;
+pub mod app_deployment;
 pub mod credential;
 pub mod environment;
 pub mod hosts;

@@ -8,6 +8,11 @@
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 
+use crate::router::answer::UNAVAILABLE;
+
+/// Body of the page that visitors get while nothing answers behind Caddy.
+pub const BAD_GATEWAY: &str = "Bad Gateway";
+
 /// What the configuration depends on.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Settings {
@@ -352,8 +357,8 @@ fn errors() -> Value {
         })
     };
     json!({"routes": [
-        page("502, 504", 502, "Bad Gateway"),
-        page("503", 503, "Service Unavailable - VM not responding"),
+        page("502, 504", 502, BAD_GATEWAY),
+        page("503", 503, UNAVAILABLE),
         page("500", 500, "Internal Server Error"),
         {"handle": [{
             "handler": "static_response",

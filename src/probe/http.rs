@@ -8,9 +8,8 @@ use std::io;
 
 use futures::future::{Either, select};
 use http::header::{ACCEPT, CONNECTION, HOST, USER_AGENT};
-use http::{Request, Response, StatusCode};
-use hyper::body::Incoming;
-use hyper::client::conn::http1;
+use http::{Request, StatusCode};
+use hyper::client::conn::http1::{self, SendRequest};
 use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncRead, AsyncWrite};
 
@@ -87,14 +86,23 @@ pub(super) async fn exchange<S>(stream: S, request: Request<String>) -> hyper::R
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
-    let (mut sender, connection) =
+    let ask = |mut sender: SendRequest<String>| async move { sender.send_request(request).await };
+    converse(stream, ask).await.map(|answer| answer.status())
+}
+
+/// Drives a connection for as long as `talk` sends requests over it and reads their answers.
+pub(super) async fn converse<S, T, F>(stream: S, talk: impl FnOnce(SendRequest<String>) -> F) -> hyper::Result<T>
+where
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    F: Future<Output = hyper::Result<T>>,
+{
+    let (sender, connection) =
         http1::Builder::new().max_buf_size(MAX_HEAD).max_header_size(MAX_HEAD).handshake(TokioIo::new(stream)).await?;
-    let status = |response: Response<Incoming>| response.status();
-    let (answer, connection) = (std::pin::pin!(sender.send_request(request)), std::pin::pin!(connection));
-    match select(answer, connection).await {
-        Either::Left((answer, _)) => answer.map(status),
+    // Boxed, so that it is dropped when it has ended: until then nobody is told that it takes no more requests.
+    match select(std::pin::pin!(talk(sender)), Box::pin(connection)).await {
+        Either::Left((said, _)) => said,
         // The connection may end with the answer already handed over, or know better why there is none.
-        Either::Right((ended, answer)) => answer.await.map(status).map_err(|error| ended.err().unwrap_or(error)),
+        Either::Right((ended, talk)) => talk.await.map_err(|error| ended.err().unwrap_or(error)),
     }
 }
 

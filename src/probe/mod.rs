@@ -6,7 +6,8 @@
 //! * `verdict` (when results become a verdict), `pulse` (when our own network is doubted), `address` (what may be
 //!   probed) and `state` (who is due, and what a result means) are pure: time and randomness come in from outside;
 //! * `scheduler` is the one task: it starts what is due, and asks the [`SelfCheck`] where there is doubt;
-//! * `network` is the [`Prober`] that resolves, checks and connects; `http` and `tls` say what went wrong then.
+//! * `network` is the [`Prober`] that resolves, checks and connects; `http` and `tls` say what went wrong then;
+//! * [`site`] asks for a name at one address, and whether the host there is the one that is meant.
 
 mod address;
 #[cfg(test)]
@@ -18,6 +19,7 @@ mod network_tests;
 mod pulse;
 pub mod reason;
 mod scheduler;
+pub mod site;
 mod state;
 #[cfg(test)]
 mod state_tests;
@@ -37,6 +39,7 @@ use tokio::time::Instant;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
 use network::Network;
+use site::Site;
 use state::State;
 
 /// How many probes may run at once by default: 10,000 targets every 10 s that all hang for 2 s need 2,000.
@@ -71,6 +74,8 @@ pub enum Check {
         /// Port.
         port: u16,
     },
+    /// A name at one address, served by one host and no other.
+    Site(Site),
 }
 
 /// One HTTP/1.1 request. Redirects are not followed, and no body is awaited.
@@ -184,7 +189,7 @@ pub trait Meter: Send + Sync {
 /// How one probe went.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Probed {
-    /// `http`, `https` or `tcp`.
+    /// `http`, `https`, `tcp` or `site`.
     pub check: &'static str,
     /// `Success`, `Inconclusive`, or the reason of the failure.
     pub result: &'static str,

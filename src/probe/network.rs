@@ -103,7 +103,7 @@ impl Network {
         Ok(http::judge(check, status)?)
     }
 
-    async fn handshake(
+    pub(super) async fn handshake(
         &self,
         stream: TcpStream,
         server: &str,
@@ -132,7 +132,7 @@ impl Network {
     }
 
     /// Connects to the first address of `host` that accepts. The failure is that of the first address.
-    async fn connect(&self, host: &str, port: u16, deadline: Instant) -> Result<TcpStream, Outcome> {
+    pub(super) async fn connect(&self, host: &str, port: u16, deadline: Instant) -> Result<TcpStream, Outcome> {
         let addresses = self.addresses(host, deadline).await?;
         let mut first = None;
         for (tried, address) in addresses.iter().enumerate() {
@@ -189,6 +189,7 @@ impl Prober for Network {
         let done = match &target.check {
             Check::Http(check) => self.http(check, deadline).await,
             Check::Tcp { address, port } => self.connect(address, *port, deadline).await.map(drop),
+            Check::Site(site) => self.site(site, deadline).await,
         };
         done.err().unwrap_or(Outcome::Success)
     }

@@ -28,6 +28,8 @@ pub const CERTIFICATE_NOT_YET_VALID: &str = "CertificateNotYetValid";
 pub const CERTIFICATE_NAME_MISMATCH: &str = "CertificateNameMismatch";
 /// The certificate's issuer is not trusted.
 pub const CERTIFICATE_NOT_TRUSTED: &str = "CertificateNotTrusted";
+/// There is no certificate for the name, or not yet.
+pub const CERTIFICATE_MISSING: &str = "CertificateMissing";
 /// The certificate cannot be used for another reason.
 pub const CERTIFICATE_INVALID: &str = "CertificateInvalid";
 /// The answer has a status that is not expected.
@@ -36,3 +38,17 @@ pub const UNEXPECTED_STATUS: &str = "UnexpectedStatus";
 pub const INVALID_RESPONSE: &str = "InvalidResponse";
 /// Path, host or server name cannot be used in a request.
 pub const INVALID_CHECK: &str = "InvalidCheck";
+/// Who answers is another host than the one that is meant.
+pub const WRONG_HOST: &str = "WrongHost";
+/// The host does not know the name.
+pub const NOT_ROUTED: &str = "NotRouted";
+/// The host answers in place of an app, because none was deployed.
+pub const PLACEHOLDER_ANSWERS: &str = "PlaceholderAnswers";
+/// The host answers with the maintenance page.
+pub const MAINTENANCE_PAGE: &str = "MaintenancePage";
+/// The host is the right one, and reaches nothing behind it.
+pub const UPSTREAM_502: &str = "Upstream502";
+/// The host is the right one, and was told to send nobody to the app.
+pub const UPSTREAM_503: &str = "Upstream503";
+/// The probe could not be made, for a reason of our own.
+pub const NOT_MADE: &str = "ProbeNotMade";

@@ -137,6 +137,7 @@ async fn probe(launch: Launch, prober: Arc<dyn Prober>, meter: Arc<dyn Meter>) -
         Check::Http(check) if check.scheme == Scheme::Https => "https",
         Check::Http(_) => "http",
         Check::Tcp { .. } => "tcp",
+        Check::Site(_) => "site",
     };
     let result = match &outcome {
         Outcome::Success => "Success",

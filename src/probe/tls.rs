@@ -6,7 +6,7 @@ use std::sync::Arc;
 use rustls::client::Resumption;
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject;
-use rustls::{CertificateError, ClientConfig, RootCertStore};
+use rustls::{AlertDescription, CertificateError, ClientConfig, RootCertStore};
 use tokio_rustls::TlsConnector;
 
 use super::{Failure, SettingsError, reason};
@@ -51,6 +51,14 @@ pub(super) fn objection(error: &io::Error) -> Option<&rustls::Error> {
 
 /// Why the handshake with `server` failed. Holds none of the times that the library's texts hold.
 pub(super) fn failure(error: &rustls::Error, server: &str) -> Failure {
+    // What servers that obtain their certificates by themselves say while they have none.
+    if let rustls::Error::AlertReceived(AlertDescription::InternalError | AlertDescription::UnrecognisedName) = error {
+        let message = format!(
+            "there is no certificate for `{server}` where it is served: check that its records lead there, and what \
+             the server's log says of obtaining one"
+        );
+        return Failure { reason: reason::CERTIFICATE_MISSING, message };
+    }
     let rustls::Error::InvalidCertificate(invalid) = error else {
         let message =
             format!("TLS with `{server}` failed: {error}; check its TLS settings, and that the port speaks TLS");

@@ -16,7 +16,12 @@ pub const IDENTITY: HeaderName = HeaderName::from_static("x-roadstead-identity")
 /// On every answer of the placeholder, so that it never counts as a healthy app.
 pub const PLACEHOLDER: HeaderName = HeaderName::from_static("x-roadstead-placeholder");
 
-const MAINTENANCE_PAGE: &str = "<!doctype html>\n<html lang=\"en\"><meta charset=\"utf-8\"><title>Maintenance</title>\n\
+/// Body of the 404 for a name that nobody here has.
+pub const NOT_FOUND: &str = "Service Not Found";
+/// Body of the 503 for an app that was withdrawn, and of Caddy's own 503.
+pub const UNAVAILABLE: &str = "Service Unavailable - VM not responding";
+/// Body of the 503 of an app that is being worked on.
+pub const MAINTENANCE_PAGE: &str = "<!doctype html>\n<html lang=\"en\"><meta charset=\"utf-8\"><title>Maintenance</title>\n\
     <h1>Down for maintenance</h1>\n<p>This site will be back soon.</p>\n</html>\n";
 
 /// The answer to a request.
@@ -130,10 +135,8 @@ impl<'t> Answer<'t> {
     fn text(&self) -> (StatusCode, Cow<'static, str>) {
         let (status, text) = match self {
             Self::Upstream { .. } => (StatusCode::NO_CONTENT, ""),
-            Self::NotFound => (StatusCode::NOT_FOUND, "Service Not Found"),
-            Self::Unavailable | Self::NoTable => {
-                (StatusCode::SERVICE_UNAVAILABLE, "Service Unavailable - VM not responding")
-            }
+            Self::NotFound => (StatusCode::NOT_FOUND, NOT_FOUND),
+            Self::Unavailable | Self::NoTable => (StatusCode::SERVICE_UNAVAILABLE, UNAVAILABLE),
             Self::Maintenance => (StatusCode::SERVICE_UNAVAILABLE, MAINTENANCE_PAGE),
             Self::Placeholder { identity: Some(_) } => (StatusCode::OK, "No application deployed yet\n"),
             Self::Placeholder { identity: None } => (StatusCode::SERVICE_UNAVAILABLE, "No application deployed yet\n"),

@@ -1,5 +1,9 @@
 //! Claims: who holds a name. A [`HostnameClaim`] is named after what it reserves, so the API server makes the
 //! reservation atomic; everything else here only reads and compares.
+//!
+//! A claim belongs to one namespace and has at most one holder a [`Role`]: what publishes a name and what serves it may
+//! be two objects of that namespace. It goes when both roles are free. Whoever published the name leaves a time behind
+//! until which other namespaces are kept out, and a claim that nobody holds before that time is a tombstone.
 
 use std::net::IpAddr;
 
@@ -94,27 +98,67 @@ pub enum Standing {
     },
 }
 
-/// How `claim` stands for `claimant` (pure). A holder of the same namespace, kind and name but another UID is the same
-/// object in an earlier life, whose claim its successor inherits.
-#[must_use]
-pub fn standing(claim: Option<&HostnameClaim>, claimant: &Claimant, now: Timestamp) -> Standing {
-    let Some(claim) = claim else { return Standing::Free };
-    let same_namespace = claim.spec.namespace == claimant.namespace;
-    match &claim.spec.holders.dns {
-        Some(holder) if holder.uid == claimant.holder.uid => Standing::Ours,
-        Some(holder)
-            if same_namespace && holder.kind == claimant.holder.kind && holder.name == claimant.holder.name =>
-        {
-            Standing::Free
+/// What an object does with a name that it holds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Role {
+    /// It publishes the name, or reserves what is no host name.
+    Dns,
+    /// It serves the name.
+    Http,
+}
+
+impl Role {
+    /// The other one.
+    fn other(self) -> Self {
+        match self {
+            Self::Dns => Self::Http,
+            Self::Http => Self::Dns,
         }
-        Some(holder) => Standing::Taken { namespace: claim.spec.namespace.clone(), holder: holder.clone() },
-        None => match claim.status.as_ref().and_then(|s| s.free_at.as_ref()) {
-            Some(until) if until.0 > now && !same_namespace => {
-                Standing::Reserved { namespace: claim.spec.namespace.clone(), until: until.0 }
-            }
-            _ => Standing::Free,
-        },
     }
+
+    fn holder(self, holders: &Holders) -> Option<&Holder> {
+        match self {
+            Self::Dns => holders.dns.as_ref(),
+            Self::Http => holders.http.as_ref(),
+        }
+    }
+
+    /// `holders`, but with this one in this role.
+    fn held_by(self, holders: &Holders, holder: Option<Holder>) -> Holders {
+        match self {
+            Self::Dns => Holders { dns: holder, http: holders.http.clone() },
+            Self::Http => Holders { dns: holders.dns.clone(), http: holder },
+        }
+    }
+}
+
+/// How `claim` stands for `claimant` in a role (pure). A holder of the same namespace, kind and name but another UID is
+/// the same object in an earlier life, whose claim its successor inherits. Whoever holds the name in any role keeps
+/// other namespaces out of both.
+#[must_use]
+pub fn standing(claim: Option<&HostnameClaim>, role: Role, claimant: &Claimant, now: Timestamp) -> Standing {
+    let Some(claim) = claim else { return Standing::Free };
+    let (namespace, holders) = (&claim.spec.namespace, &claim.spec.holders);
+    let taken = |holder: &Holder| Standing::Taken { namespace: namespace.clone(), holder: holder.clone() };
+    let (own, other) = (role.holder(holders), role.other().holder(holders));
+    if own.is_some_and(|holder| holder.uid == claimant.holder.uid) {
+        return Standing::Ours;
+    }
+    if *namespace == claimant.namespace {
+        let is_heir = |holder: &Holder| holder.kind == claimant.holder.kind && holder.name == claimant.holder.name;
+        return own.filter(|holder| !is_heir(holder)).map_or(Standing::Free, taken);
+    }
+    match (own.or(other), free_at(claim, now)) {
+        (Some(holder), _) => taken(holder),
+        (None, Some(until)) => Standing::Reserved { namespace: namespace.clone(), until },
+        (None, None) => Standing::Free,
+    }
+}
+
+/// Until when a claim that nobody holds keeps other namespaces out, if that is still to come.
+fn free_at(claim: &HostnameClaim, now: Timestamp) -> Option<Timestamp> {
+    let until = claim.status.as_ref()?.free_at.as_ref()?.0;
+    (until > now).then_some(until)
 }
 
 /// Reads and writes claims.
@@ -133,25 +177,23 @@ impl Claims {
 
     /// How a name stands, from the cache: may lag, so nothing is published on its word but `Ours`.
     #[must_use]
-    pub fn look(&self, reservation: &Reservation, claimant: &Claimant) -> Standing {
+    pub fn look(&self, reservation: &Reservation, role: Role, claimant: &Claimant) -> Standing {
         let claim = self.cache.get(&Key::cluster(&reservation.name));
-        standing(claim.as_deref(), claimant, Timestamp::now())
+        standing(claim.as_deref(), role, claimant, Timestamp::now())
     }
 
-    /// Takes a name if it is free: one create, or one compare-and-swap of a released claim.
+    /// Takes a role of a name if it is free: one create, or one compare-and-swap of a claim whose role is free.
     ///
     /// # Errors
     /// Those of the API server; [`Fault::Conflict`] when somebody else was quicker.
-    pub async fn take(&self, reservation: &Reservation, claimant: &Claimant) -> Result<Standing, Fault> {
-        let claim = HostnameClaim {
-            metadata: ObjectMeta { name: Some(reservation.name.clone()), ..ObjectMeta::default() },
-            spec: HostnameClaimSpec {
-                fqdn: reservation.fqdn.clone(),
-                namespace: claimant.namespace.clone(),
-                holders: Holders { dns: Some(claimant.holder.clone()), http: None },
-            },
-            status: None,
+    pub async fn take(&self, reservation: &Reservation, role: Role, claimant: &Claimant) -> Result<Standing, Fault> {
+        let fresh = HostnameClaimSpec {
+            fqdn: reservation.fqdn.clone(),
+            namespace: claimant.namespace.clone(),
+            holders: role.held_by(&Holders::default(), Some(claimant.holder.clone())),
         };
+        let metadata = ObjectMeta { name: Some(reservation.name.clone()), ..ObjectMeta::default() };
+        let claim = HostnameClaim { metadata, spec: fresh.clone(), status: None };
         match tokio::time::timeout(super::REQUEST_TIMEOUT, self.api.create(&PostParams::default(), &claim)).await {
             Ok(Ok(_)) => return Ok(Standing::Ours),
             Ok(Err(kube::Error::Api(status))) if status.reason == "AlreadyExists" => {}
@@ -159,49 +201,72 @@ impl Claims {
             Err(_) => return Err(Fault::transient("KubernetesAPI", "the Kubernetes API did not answer in time")),
         }
         let Some(found) = bounded(self.api.get_opt(&reservation.name)).await? else { return Err(Fault::Conflict) };
-        let standing = standing(Some(&found), claimant, Timestamp::now());
-        if standing == Standing::Free {
-            // The status first: a taken claim is not looked at again. Its time goes with the next record, since until it is
-            // taken it keeps others out.
-            let generation = found.metadata.generation.unwrap_or(1) + 1;
-            let status = json!({"observedGeneration": generation, "state": "Held"});
-            let found = HostnameClaim { spec: claim.spec, ..self.set_status(&found, status).await? };
-            bounded(self.api.replace(&reservation.name, &PostParams::default(), &found)).await?;
-            return Ok(Standing::Ours);
+        let standing = standing(Some(&found), role, claimant, Timestamp::now());
+        if standing != Standing::Free {
+            return Ok(standing);
         }
-        Ok(standing)
+        // Who has the other role stays; a claim of another namespace is free only if nobody has.
+        let spec = if found.spec.namespace == claimant.namespace {
+            let holders = role.held_by(&found.spec.holders, Some(claimant.holder.clone()));
+            HostnameClaimSpec { holders, ..fresh }
+        } else {
+            fresh
+        };
+        // The time of a tombstone goes with the next record, since until the claim is taken it keeps others out.
+        self.put(&found, spec, json!({"state": "Held"})).await?;
+        Ok(Standing::Ours)
     }
 
-    /// Releases a name held by `uid`. With `until` in the future a tombstone keeps other namespaces out until then; the
-    /// sweep removes it. A claim that is gone, or another's, is left alone.
+    /// Hands a role of a name from the object with the UID `from` to another of its namespace, so that nobody else gets
+    /// it in between. Where that object does not have it, nothing changes, and the answer is how the name stands.
+    ///
+    /// # Errors
+    /// Those of the API server; [`Fault::Conflict`] when the claim was changed meanwhile.
+    pub async fn hand_over(
+        &self,
+        reservation: &Reservation,
+        role: Role,
+        from: &str,
+        to: &Claimant,
+    ) -> Result<Standing, Fault> {
+        let found = bounded(self.api.get_opt(&reservation.name)).await?;
+        let is_from = |claim: &&HostnameClaim| {
+            let holder = role.holder(&claim.spec.holders);
+            claim.spec.namespace == to.namespace && holder.is_some_and(|holder| holder.uid == from)
+        };
+        let Some(claim) = found.as_ref().filter(is_from) else {
+            return Ok(standing(found.as_ref(), role, to, Timestamp::now()));
+        };
+        if from != to.holder.uid {
+            let holders = role.held_by(&claim.spec.holders, Some(to.holder.clone()));
+            self.put(claim, HostnameClaimSpec { holders, ..claim.spec.clone() }, json!({"state": "Held"})).await?;
+        }
+        Ok(Standing::Ours)
+    }
+
+    /// Releases a role of a name held by `uid`. With `until` in the future, who published it keeps other namespaces out
+    /// until then: by a tombstone, which the sweep removes, as soon as nobody holds the name in the other role either. A
+    /// claim that is gone, or another's, is left alone.
     ///
     /// # Errors
     /// Those of the API server.
-    pub async fn release(&self, reservation: &Reservation, uid: &str, until: Option<Timestamp>) -> Result<(), Fault> {
+    pub async fn release(
+        &self,
+        reservation: &Reservation,
+        role: Role,
+        uid: &str,
+        until: Option<Timestamp>,
+    ) -> Result<(), Fault> {
         let Some(claim) = bounded(self.api.get_opt(&reservation.name)).await? else { return Ok(()) };
-        if claim.spec.holders.dns.as_ref().is_none_or(|holder| holder.uid != uid) {
+        if role.holder(&claim.spec.holders).is_none_or(|holder| holder.uid != uid) {
             return Ok(());
         }
-        let keep = until.filter(|until| *until > Timestamp::now());
-        match keep {
-            None => self.delete(&claim).await,
-            Some(until) => {
-                // The status first: a claim without a holder and without a time would be free for everybody.
-                let generation = claim.metadata.generation.unwrap_or(1) + 1;
-                let status = json!({
-                    "observedGeneration": generation, "state": "Tombstone", "record": null, "freeAt": whole_seconds(until),
-                });
-                let claim = self.set_status(&claim, status).await?;
-                let patch = Patch::Merge(json!({
-                    "metadata": {"resourceVersion": claim.resource_version()},
-                    "spec": {"holders": {"dns": null}},
-                }));
-                bounded(self.api.patch(&reservation.name, &PatchParams::default(), &patch)).await.map(drop)
-            }
-        }
+        let holders = role.held_by(&claim.spec.holders, None);
+        self.leave(&claim, holders, until.filter(|_| role == Role::Dns)).await
     }
 
-    /// Removes tombstones that are over, and claims whose holder `lives` denies. Returns how many.
+    /// Removes tombstones that are over, and holders that `lives` denies, with their claims if nobody else holds those.
+    /// Returns how many claims that concerned.
     ///
     /// # Errors
     /// Those of the API server; what was removed before stays removed.
@@ -209,16 +274,34 @@ impl Claims {
         let now = Timestamp::now();
         let mut swept = 0;
         for claim in self.cache.all() {
-            let over = match &claim.spec.holders.dns {
-                Some(holder) => !lives(&claim.spec.namespace, holder),
-                None => claim.status.as_ref().and_then(|s| s.free_at.as_ref()).is_none_or(|until| until.0 <= now),
-            };
-            if over && claim.spec.holders.http.is_none() {
-                self.delete(&claim).await?;
+            let mut holders = claim.spec.holders.clone();
+            for holder in [&mut holders.dns, &mut holders.http] {
+                holder.take_if(|holder| !lives(&claim.spec.namespace, holder));
+            }
+            let is_over = holders == Holders::default() && free_at(&claim, now).is_none();
+            if is_over || holders != claim.spec.holders {
+                self.leave(&claim, holders, None).await?;
                 swept += 1;
             }
         }
         Ok(swept)
+    }
+
+    /// Leaves a claim to these of its holders. To none: it goes, or stays as a tombstone until the later of `until` and
+    /// of what an earlier holder left behind.
+    async fn leave(&self, claim: &HostnameClaim, holders: Holders, until: Option<Timestamp>) -> Result<(), Fault> {
+        let now = Timestamp::now();
+        let until = until.filter(|until| *until > now).max(free_at(claim, now));
+        let is_held = holders != Holders::default();
+        if !is_held && until.is_none() {
+            return self.delete(claim).await;
+        }
+        let mut status = json!({"state": if is_held { "Held" } else { "Tombstone" }});
+        if holders.dns.is_none() {
+            status["record"] = json!(null);
+            status["freeAt"] = json!(until.map(whole_seconds));
+        }
+        self.put(claim, HostnameClaimSpec { holders, ..claim.spec.clone() }, status).await
     }
 
     /// Says in the claim's status what is published at the name.
@@ -232,6 +315,19 @@ impl Claims {
             return Ok(());
         }
         self.set_status(&claim, json!({"record": record, "freeAt": null})).await.map(drop)
+    }
+
+    /// Writes a spec that differs from the claim's, in one write, and before it the status that goes with it: a claim
+    /// without a holder and without a time would be free for everybody, and one that was taken is not looked at again.
+    async fn put(
+        &self,
+        claim: &HostnameClaim,
+        spec: HostnameClaimSpec,
+        mut status: serde_json::Value,
+    ) -> Result<(), Fault> {
+        status["observedGeneration"] = json!(claim.metadata.generation.unwrap_or(1) + 1);
+        let claim = HostnameClaim { spec, ..self.set_status(claim, status).await? };
+        bounded(self.api.replace(&claim.name_any(), &PostParams::default(), &claim)).await.map(drop)
     }
 
     async fn set_status(&self, claim: &HostnameClaim, status: serde_json::Value) -> Result<HostnameClaim, Fault> {
@@ -252,125 +348,5 @@ impl Claims {
 }
 
 #[cfg(test)]
-mod tests {
-    use std::sync::Arc;
-    use std::sync::atomic::Ordering::Relaxed;
-    use std::sync::atomic::{AtomicBool, AtomicUsize};
-
-    use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
-
-    use super::super::fake_api::FakeApi;
-    use super::*;
-    use crate::api::claim::HostnameClaimStatus;
-    use crate::api::kstatus::{Verdict, verdict};
-    use crate::api::schema;
-
-    fn claimant(namespace: &str, name: &str, uid: &str) -> Claimant {
-        let holder = Holder { kind: "Node".into(), name: name.into(), uid: uid.into() };
-        Claimant { namespace: namespace.into(), holder }
-    }
-
-    fn held_by(who: &Claimant) -> HostnameClaim {
-        let holders = Holders { dns: Some(who.holder.clone()), http: None };
-        let spec = HostnameClaimSpec { fqdn: "a.example.com".into(), namespace: who.namespace.clone(), holders };
-        HostnameClaim::new("a.example.com", spec)
-    }
-
-    #[test]
-    fn a_claim_is_its_holders_and_taken_for_everybody_else() {
-        let (now, us) = (Timestamp::now(), claimant("shop", "a", "1"));
-        let claim = held_by(&us);
-        assert_eq!(standing(Some(&claim), &us, now), Standing::Ours);
-        for other in [claimant("shop", "b", "2"), claimant("blog", "a", "2")] {
-            let taken = Standing::Taken { namespace: "shop".into(), holder: us.holder.clone() };
-            assert_eq!(standing(Some(&claim), &other, now), taken);
-        }
-    }
-
-    #[test]
-    fn an_object_created_again_inherits_the_claim_of_its_earlier_life() {
-        let claim = held_by(&claimant("shop", "a", "1"));
-        assert_eq!(standing(Some(&claim), &claimant("shop", "a", "2"), Timestamp::now()), Standing::Free);
-    }
-
-    #[test]
-    fn a_tombstone_keeps_only_other_namespaces_out_and_only_until_its_time() {
-        let now = Timestamp::from_second(1_000).unwrap();
-        let later = Timestamp::from_second(1_300).unwrap();
-        let mut claim = held_by(&claimant("shop", "a", "1"));
-        claim.spec.holders.dns = None;
-        let status =
-            HostnameClaimStatus { state: ClaimState::Tombstone, free_at: Some(Time(later)), ..Default::default() };
-        claim.status = Some(status);
-        let (own, other) = (claimant("shop", "b", "2"), claimant("blog", "c", "3"));
-        assert_eq!(standing(Some(&claim), &own, now), Standing::Free);
-        let reserved = Standing::Reserved { namespace: "shop".into(), until: later };
-        assert_eq!(standing(Some(&claim), &other, now), reserved);
-        assert_eq!(standing(Some(&claim), &other, later), Standing::Free);
-    }
-
-    /// The claim as it stands, and what kstatus makes of it; nobody ever says more of one.
-    fn stands(api: &FakeApi) -> (String, Verdict) {
-        let claim = api.get("hostnameclaims/a.example.com").unwrap();
-        assert_eq!(schema::faults(schema::of("HostnameClaim"), &claim), Vec::<String>::new());
-        assert!(claim["status"]["conditions"].is_null());
-        (claim["status"]["state"].as_str().unwrap().to_owned(), verdict(&claim))
-    }
-
-    #[tokio::test]
-    async fn a_claim_is_current_in_every_state_though_any_write_on_its_way_there_failed() {
-        let name = Reservation::of_name(&Fqdn::parse("a.example.com").unwrap());
-        let claimants = ["1", "2", "3"].map(|uid| claimant("shop", "a", uid));
-        let until = |seconds| Some(Timestamp::now() + jiff::SignedDuration::from_secs(seconds));
-        // Which of the writes fails, in the order they come.
-        for broken in 0..10 {
-            let api = FakeApi::default();
-            let claims = Claims::new(api.client(), Cache::of([]));
-            let (count, met) = (AtomicUsize::new(0), Arc::new(AtomicBool::new(false)));
-            let refused = met.clone();
-            api.refuse(move |method, _| {
-                let fails = method != "GET" && count.fetch_add(1, Relaxed) == broken;
-                refused.fetch_or(fails, Relaxed);
-                fails.then_some(500)
-            });
-            // A pass that failed is made again, as the driver does.
-            let take = async |claimant: &Claimant| match claims.take(&name, claimant).await {
-                Err(Fault::Transient { .. }) => claims.take(&name, claimant).await,
-                result => result,
-            };
-            assert_eq!(take(&claimants[0]).await, Ok(Standing::Ours));
-            assert_eq!(stands(&api), ("Held".to_owned(), Verdict::Current), "made, {broken}");
-            assert_eq!(take(&claimants[1]).await, Ok(Standing::Ours), "made anew");
-            assert_eq!(stands(&api), ("Held".to_owned(), Verdict::Current), "inherited, {broken}");
-            if claims.release(&name, "2", until(300)).await.is_err() {
-                claims.release(&name, "2", until(300)).await.unwrap();
-            }
-            assert_eq!(stands(&api), ("Tombstone".to_owned(), Verdict::Current), "released, {broken}");
-            let other = claimant("blog", "b", "4");
-            assert!(matches!(take(&other).await, Ok(Standing::Reserved { .. })), "{broken}");
-            assert_eq!(take(&claimants[2]).await, Ok(Standing::Ours));
-            assert_eq!(stands(&api), ("Held".to_owned(), Verdict::Current), "taken again, {broken}");
-            assert!(matches!(take(&other).await, Ok(Standing::Taken { .. })), "{broken}");
-            assert!(met.load(Relaxed), "there is no write {broken}");
-        }
-    }
-
-    #[tokio::test]
-    async fn a_tombstone_whose_taker_was_cut_off_still_keeps_other_namespaces_out() {
-        let name = Reservation::of_name(&Fqdn::parse("a.example.com").unwrap());
-        let (api, us) = (FakeApi::default(), claimant("shop", "a", "1"));
-        let claims = Claims::new(api.client(), Cache::of([]));
-        claims.take(&name, &us).await.unwrap();
-        claims.release(&name, "1", Some(Timestamp::now() + jiff::SignedDuration::from_secs(300))).await.unwrap();
-        api.refuse(|method, _| (method == "PUT").then_some(500));
-        assert!(claims.take(&name, &us).await.is_err());
-        let standing = claims.take(&name, &claimant("blog", "b", "2")).await;
-        assert!(matches!(standing, Ok(Standing::Reserved { .. })), "{standing:?}");
-    }
-
-    #[test]
-    fn an_ipv6_address_has_one_claim_name_however_it_is_written() {
-        let names = ["2001:db8::7", "2001:0db8:0:0:0:0:0:7"].map(|a| Reservation::of_address(a.parse().unwrap()).name);
-        assert_eq!(names, ["rs--ip.2001-0db8-0000-0000-0000-0000-0000-0007"; 2].map(String::from));
-    }
-}
+#[path = "claims_tests.rs"]
+mod tests;

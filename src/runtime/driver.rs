@@ -73,6 +73,8 @@ pub trait Reconciler: Send + Sync + 'static {
     const NAME: &'static str;
     /// The finalizer this controller owns.
     const FINALIZER: &'static str;
+    /// A plan that needs more steps than this in one pass goes round in circles.
+    const MOST_STEPS: usize = 32;
 
     /// The API of the kind: of `namespace`, or of the cluster for a cluster-wide kind.
     fn api(client: Client, namespace: &str) -> Api<Self::Object>;
@@ -115,9 +117,6 @@ pub struct Parts {
     /// How many objects of the kind are in hand at once.
     pub concurrency: u16,
 }
-
-/// A plan that needs more steps than this in one pass goes round in circles.
-const MOST_STEPS: usize = 32;
 
 struct Driver<R: Reconciler> {
     reconciler: Arc<R>,
@@ -274,7 +273,7 @@ impl<R: Reconciler> Driver<R> {
     /// Observe, plan and apply until the plan ends; then report. An error is one of the API server's, or of looking.
     async fn pass(&self, mut object: Arc<R::Object>) -> Result<(&'static str, Action), Fault> {
         let mut facts = R::Facts::default();
-        for _ in 0..MOST_STEPS {
+        for _ in 0..R::MOST_STEPS {
             let observed = self.reconciler.observe(&object).await?;
             let now = Timestamp::now();
             let outcome = match self.reconciler.plan(&observed, &facts, now) {

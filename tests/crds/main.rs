@@ -251,7 +251,7 @@ fn kubectl_knows_short_names_the_category_and_the_columns(kubectl: &Kubectl) {
         ("renv", "NAMESPACE NAME URL ADDRESS PHASE READY REASON EXPIRES AGE"),
         ("rgroup", "NAMESPACE NAME SLUG STRATEGY HEALTHY READY REASON AGE"),
         ("rapp", "NAMESPACE NAME DOMAIN REVISION PHASE AVAILABLE READY REASON AGE"),
-        ("rclaim", "NAME NAMESPACE OWNER KIND RECORD STATE SINCE"),
+        ("rclaim", "NAME NAMESPACE OWNER KIND SERVEDBY RECORD STATE SINCE"),
     ];
     for (short, header) in columns {
         let table = kubectl.run(&["get", short, "-A"]).unwrap();

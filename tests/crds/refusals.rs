@@ -219,6 +219,30 @@ pub fn refusals_say_what_would_be_right(kubectl: &Kubectl) {
             spec(json!({"host": {"manage": "Nginx"}})),
             is(r#"spec.host.manage: Unsupported value: "Nginx": supported values: "Caddy", "None""#),
         ),
+        (
+            node(),
+            spec(json!({"ssh": {"user": "Root User"}})),
+            is(r#"spec.ssh.user: Invalid value: "Root User": write the name of a Linux user, e.g. `deploy`"#),
+        ),
+        (
+            node(),
+            spec(json!({"ssh": {"port": 0}})),
+            is("spec.ssh.port: Invalid value: 0: spec.ssh.port in body should be greater than or equal to 1"),
+        ),
+        (
+            node(),
+            spec(json!({"ssh": {"hostKeys": ["host.example.com ssh-ed25519 AAAA"]}})),
+            is(
+                r#"spec.ssh.hostKeys: Invalid value: ["host.example.com ssh-ed25519 AAAA"]: write each key as a line of its .pub file: `ssh-ed25519 AAAA…` or `ecdsa-sha2-nistp256 AAAA…`"#,
+            ),
+        ),
+        (
+            node(),
+            spec(json!({"ssh": {"hostKeys": ["ssh-ed25519 AAAA"], "trustOnFirstUse": true}})),
+            is(
+                r#"spec.ssh: Invalid value: {"hostKeys":["ssh-ed25519 AAAA"],"port":22,"trustOnFirstUse":true}: give `hostKeys` or set `trustOnFirstUse`, not both"#,
+            ),
+        ),
         (node(), spec(json!({"zoneRef": null})), is("spec.zoneRef: Required value")),
         (
             node(),

@@ -14,7 +14,7 @@ const ROOT: &str = env!("CARGO_MANIFEST_DIR");
 const SOURCES: [&str; 5] = ["src/controllers", "src/dns", "src/cloud", "src/runtime", "src/slb/plan.rs"];
 
 /// Reasons that need more than a spec to be met, and a file whose tests meet them.
-const ELSEWHERE: [(&str, &str); 31] = [
+const ELSEWHERE: [(&str, &str); 59] = [
     ("AccountChanged", "tests/zones.rs"),
     ("DeletionHeld", "tests/providers.rs"),
     ("Expired", "tests/environment.rs"),
@@ -41,8 +41,38 @@ const ELSEWHERE: [(&str, &str); 31] = [
     ("WorkerTaken", "tests/groups_worker.rs"),
     ("WorkersNotAllowed", "tests/groups_worker.rs"),
     ("WorkersNotConfigured", "tests/groups_worker.rs"),
+    // Of the host of a Node.
+    ("BootstrapFailed", "src/controllers/node/bootstrap_tests.rs"),
+    ("CaddyConfigRefused", "src/controllers/node/bootstrap_tests.rs"),
+    ("CertificatePending", "src/controllers/node/plan/host_tests.rs"),
+    ("HostImagesMissing", "tests/hosts_ssh/main.rs"),
+    ("HostKeyChanged", "tests/hosts_ssh/main.rs"),
+    ("HostKeyUnknown", "tests/hosts_ssh/main.rs"),
+    ("HostUnreachable", "tests/hosts_ssh/main.rs"),
+    ("InvalidHealthPath", "src/controllers/node/bootstrap_tests.rs"),
+    ("InvalidHostSettings", "src/controllers/node/bootstrap_tests.rs"),
+    ("InvalidSSH", "src/controllers/hosts/tests.rs"),
+    ("NoSudo", "tests/hosts_ssh/main.rs"),
+    ("OtherOwner", "src/controllers/node/bootstrap_tests.rs"),
+    ("PortInUse", "src/controllers/node/bootstrap_tests.rs"),
+    ("SSHKeyRefused", "tests/hosts_ssh/main.rs"),
+    ("SSHKeyUnusable", "src/controllers/hosts/keys_tests.rs"),
+    ("UnsupportedSystem", "src/controllers/node/bootstrap_tests.rs"),
     // The operator's own rights.
     ("SecretForbidden", "src/controllers/credential.rs"),
+    // Of what an AppDeployment refers to, and of its revisions.
+    ("ComposeTooLong", "src/controllers/app_deployment/material/tests.rs"),
+    ("ConfigMapKeyMissing", "src/controllers/app_deployment/material/tests.rs"),
+    ("ConfigMapMissing", "tests/app_material.rs"),
+    ("InvalidFile", "src/controllers/app_deployment/material/content.rs"),
+    ("InvalidName", "tests/app_material.rs"),
+    ("InvalidPullSecret", "src/controllers/app_deployment/material/registries.rs"),
+    ("InvalidVariable", "src/controllers/app_deployment/material/content.rs"),
+    ("NamespaceNotReadable", "tests/app_material.rs"),
+    ("OperatorNamespace", "tests/app_material.rs"),
+    ("RevisionMissing", "tests/app_material.rs"),
+    ("RevisionTaken", "tests/app_material.rs"),
+    ("RevisionUnreadable", "tests/app_material.rs"),
     // The schema lets nothing through that would be refused so.
     ("InvalidAddress", "src/controllers/node/plan/tests.rs"),
     ("InvalidSlug", "src/controllers/server_group/plan_tests.rs"),
@@ -52,8 +82,9 @@ const ELSEWHERE: [(&str, &str); 31] = [
 ];
 
 /// Reasons of what is under way, or of what failed and is tried again: nobody has to do anything.
-const PASSING: [&str; 33] = [
+const PASSING: [&str; 34] = [
     "Adopting",
+    "Bootstrapping",
     "ChangingSlug",
     "CheckingName",
     "Conflict",
@@ -89,7 +120,7 @@ const PASSING: [&str; 33] = [
 ];
 
 /// Words that are no reason of Ready being False.
-const WORDS: [&str; 64] = [
+const WORDS: [&str; 80] = [
     // Phases, and values of conditions and claims.
     "Active",
     "Error",
@@ -100,6 +131,8 @@ const WORDS: [&str; 64] = [
     "True",
     // Conditions other than Ready, and what they say when all is well.
     "Accepted",
+    "NoHost",
+    "Serving",
     "Bootstrapped",
     "CredentialReady",
     "NotPublished",
@@ -134,9 +167,19 @@ const WORDS: [&str; 64] = [
     "TooManyMembers",
     "Truncated",
     "WorkerReady",
+    // What an AppDeployment says of being served now.
+    "Available",
+    "DNSMismatch",
+    "Maintenance",
+    "NotProbedYet",
+    "NothingServes",
+    "Serving",
     // Events.
     "Abandoned",
     "ExpiringSoon",
+    "HostChanged",
+    "HostLeft",
+    "HostRepaired",
     "OrphansFound",
     "Revived",
     "RolledBack",
@@ -152,13 +195,18 @@ const WORDS: [&str; 64] = [
     "Settled",
     // Names of kinds, of APIs and of what they answer.
     "AlreadyExists",
+    "AppDeployment",
     "Cloudflare",
+    "ConfigMap",
     "Credential",
     "DigitalOcean",
     "Environment",
+    "Material",
     "Node",
     "Provider",
+    "Recipe",
     "Reconcile",
+    "Secret",
     "Zone",
 ];
 

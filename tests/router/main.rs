@@ -10,4 +10,5 @@ mod deaths;
 mod load;
 mod process;
 mod rig;
+mod sites;
 mod swaps;

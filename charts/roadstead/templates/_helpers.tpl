@@ -25,6 +25,16 @@ app.kubernetes.io/instance: {{ .Release.Name }}
 app.kubernetes.io/version: {{ .Chart.AppVersion | quote }}
 {{- end -}}
 
+{{- define "roadstead.routerImage" -}}
+{{- if .Values.hosts.routerImage -}}
+{{- .Values.hosts.routerImage -}}
+{{- else if .Values.image.digest -}}
+{{- include "roadstead.image" . -}}
+{{- else -}}
+{{- fail "hosts.routerImage is needed with hosts.caddyImage: name the operator's image with its digest, or pin it with image.digest" -}}
+{{- end -}}
+{{- end -}}
+
 {{- define "roadstead.image" -}}
 {{- if .Values.image.digest -}}
 {{- printf "%s@%s" .Values.image.repository .Values.image.digest -}}

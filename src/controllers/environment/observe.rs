@@ -16,7 +16,7 @@ use crate::api::node::Node;
 use crate::cli;
 use crate::runtime::bounded;
 use crate::runtime::cache::{Key, version};
-use crate::runtime::claims::{Claimant, Reservation, Standing};
+use crate::runtime::claims::{Claimant, Reservation, Role, Standing};
 use crate::runtime::fault::Fault;
 
 /// What was read at the start of a step.
@@ -114,7 +114,7 @@ impl EnvironmentReconciler {
                 uid: node.as_ref().and_then(|n| n.uid()).unwrap_or_default(),
             };
             let claimant = Claimant { namespace: namespace.clone(), holder };
-            self.deps.claims.look(&Reservation::of_name(&name), &claimant)
+            self.deps.claims.look(&Reservation::of_name(&name), Role::Dns, &claimant)
         });
         Ok(Observed { environment: environment.clone(), node, domain, standing, resync: self.deps.resync })
     }

@@ -46,7 +46,7 @@ fn put(api: &FakeApi, name: &str, label: Option<&str>, namespace: Option<&str>) 
 
 fn said(fault: Result<KeyPair, Fault>) -> String {
     match fault {
-        Err(Fault::Terminal { reason: UNUSABLE, message }) => message,
+        Err(Fault::Terminal { reason: "SSHKeyUnusable", message }) => message,
         Err(other) => panic!("{other:?}"),
         Ok(_) => panic!("the key was taken"),
     }

@@ -237,3 +237,6 @@ fn believed(pin: &Pinned) -> Result<HostKeys, Fault> {
     HostKeys::pinned([pin.key.as_str()])
         .map_err(|error| Fault::terminal(reason::KEY_UNKNOWN, format!("the pinned host key cannot be read: {error}")))
 }
+
+#[cfg(test)]
+mod tests;

@@ -19,6 +19,7 @@ use crate::dns::{Declared, Desired, Owner};
 use crate::outside::OutsideError;
 use crate::outside::budget::Priority;
 use crate::runtime::cache::Key;
+use crate::runtime::claims::Role;
 use crate::runtime::events::Note;
 use crate::runtime::fault::Fault;
 
@@ -32,7 +33,7 @@ impl NodeReconciler {
     ) -> Result<Option<NodeStatus>, Fault> {
         match action {
             Action::Claim(reservation) => {
-                let standing = self.deps.claims.take(&reservation, &seen.claimant).await?;
+                let standing = self.deps.claims.take(&reservation, Role::Dns, &seen.claimant).await?;
                 facts.claimed.insert(reservation.name, standing);
             }
             Action::Release(reservation, seconds) => {
@@ -40,7 +41,7 @@ impl NodeReconciler {
                 let until = seconds.zip(withdrawn).and_then(|(seconds, withdrawn)| {
                     withdrawn.0.checked_add(jiff::SignedDuration::from_secs(seconds)).ok()
                 });
-                self.deps.claims.release(&reservation, &seen.claimant.holder.uid, until).await?;
+                self.deps.claims.release(&reservation, Role::Dns, &seen.claimant.holder.uid, until).await?;
                 facts.released.push(reservation.name);
             }
             Action::CheckName => {

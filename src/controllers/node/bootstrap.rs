@@ -324,15 +324,11 @@ impl Job {
             nonce: self.deps.hosts.nonce(&self.node).into(),
             health_path: self.node.spec.health_path.as_str().into(),
         };
-        let refused = |error: table::TableError| Verdict::Refused {
-            reason: "InvalidHealthPath",
-            message: format!("spec.healthPath: the host's routers do not take it: {error}"),
-        };
         Ok(Wanted {
             mark: self.mark.clone(),
             adopt: self.adopt.clone(),
             images: self.images.clone(),
-            table: apps::table(is.as_ref(), &known, &self.fqdn, node).map_err(refused)?,
+            table: apps::table(is.as_ref(), &known, &self.fqdn, node).map_err(|error| unroutable(&error))?,
             certificates: settings.certificates.clone(),
             edge: settings.edge,
             packages: settings.packages.clone(),
@@ -378,6 +374,12 @@ impl Job {
 
 fn unseen(error: &ssh::Error) -> Verdict {
     Verdict::Unseen { reason: hosts::reason::UNREACHABLE, message: error.to_string() }
+}
+
+/// Of the table only the Node's own part comes from people.
+fn unroutable(error: &table::TableError) -> Verdict {
+    let message = format!("spec.healthPath: the host's routers do not take it: {error}");
+    Verdict::Refused { reason: "InvalidHealthPath", message }
 }
 
 /// What an error of the work means.

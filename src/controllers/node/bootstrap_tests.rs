@@ -37,3 +37,11 @@ fn a_cut_connection_says_nothing_of_the_host_and_a_failed_command_does() {
     let Verdict::Broken { reason: "BootstrapFailed", message } = verdict else { panic!("{verdict:?}") };
     assert!(message.contains("no space left on device"), "{message}");
 }
+
+#[test]
+fn a_health_path_that_no_router_takes_is_a_persons_to_mend() {
+    let node = table::Node { nonce: "0123456789abcdef".into(), health_path: "/h\u{e4}lth".into() };
+    let error = apps::table(None, &std::collections::BTreeSet::new(), "web-1.example.com", node).unwrap_err();
+    let Verdict::Refused { reason: "InvalidHealthPath", message } = unroutable(&error) else { panic!("{error}") };
+    assert!(message.contains("spec.healthPath") && message.contains("visible ASCII"), "{message}");
+}

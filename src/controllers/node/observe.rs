@@ -23,7 +23,7 @@ use crate::cloud::fleet::Snapshot;
 use crate::controllers::{hosts, is_allowed, provider};
 use crate::outside::OutsideError;
 use crate::runtime::cache::Key;
-use crate::runtime::claims::{Claimant, Reservation, Standing};
+use crate::runtime::claims::{Claimant, Reservation, Role, Standing};
 use crate::runtime::driver::Reconciler;
 use crate::runtime::fault::Fault;
 
@@ -149,9 +149,9 @@ impl NodeReconciler {
         let name = zone
             .as_ref()
             .and_then(|zone| fqdn(node, zone.domain.as_ref()?))
-            .map(|fqdn| deps.claims.look(&Reservation::of_name(&fqdn), &claimant));
-        let address =
-            static_address(node).map(|address| deps.claims.look(&Reservation::of_address(address), &claimant));
+            .map(|fqdn| deps.claims.look(&Reservation::of_name(&fqdn), Role::Dns, &claimant));
+        let address = static_address(node)
+            .map(|address| deps.claims.look(&Reservation::of_address(address), Role::Dns, &claimant));
         let public_key = if hosts::is_ours(node) { deps.hosts.known_public_key(node) } else { None };
         let mut seen = Observed {
             node: node.clone(),

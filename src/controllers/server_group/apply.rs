@@ -10,6 +10,7 @@ use super::plan::{Action, Facts};
 use crate::controllers::registry::LiveZone;
 use crate::dns::{Declared, Owner};
 use crate::runtime::cache::Key;
+use crate::runtime::claims::Role;
 use crate::runtime::events::Note;
 use crate::runtime::fault::Fault;
 
@@ -17,11 +18,11 @@ impl ServerGroupReconciler {
     pub(super) async fn act(&self, seen: &Observed, facts: &mut Facts, action: Action) -> Result<(), Fault> {
         match action {
             Action::Claim(reservation) => {
-                let standing = self.deps.claims.take(&reservation, &seen.claimant).await?;
+                let standing = self.deps.claims.take(&reservation, Role::Dns, &seen.claimant).await?;
                 facts.claimed.insert(reservation.name, standing);
             }
             Action::Release(reservation, until) => {
-                self.deps.claims.release(&reservation, &seen.claimant.holder.uid, until).await?;
+                self.deps.claims.release(&reservation, Role::Dns, &seen.claimant.holder.uid, until).await?;
                 facts.released.push(reservation.name);
             }
             Action::Enroll => {

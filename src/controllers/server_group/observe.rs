@@ -20,7 +20,7 @@ use crate::controllers::credential::Purpose;
 use crate::controllers::is_allowed;
 use crate::controllers::node::observe::unusable;
 use crate::runtime::cache::Key;
-use crate::runtime::claims::{Claimant, Reservation, Standing};
+use crate::runtime::claims::{Claimant, Reservation, Role, Standing};
 use crate::runtime::driver::Reconciler;
 use crate::runtime::fault::Fault;
 
@@ -109,7 +109,7 @@ impl ServerGroupReconciler {
             resync: deps.resync,
         };
         let look = |reservation: Reservation| {
-            let standing = deps.claims.look(&reservation, &seen.claimant);
+            let standing = deps.claims.look(&reservation, Role::Dns, &seen.claimant);
             (reservation.name, standing)
         };
         let host = target(&seen).ok().flatten().and_then(|target| target.host).map(|host| Reservation::of_name(&host));

@@ -17,7 +17,7 @@ use crate::controllers::credential::{Credential, SecretText};
 use crate::controllers::registry::LiveZone;
 use crate::dns::{self, Cloudflare, Token, ZoneConfig, ZoneFacts, propagation};
 use crate::outside::OutsideError;
-use crate::runtime::claims::Reservation;
+use crate::runtime::claims::{Reservation, Role};
 use crate::runtime::fault::Fault;
 
 impl ZoneReconciler {
@@ -31,9 +31,9 @@ impl ZoneReconciler {
         let name = zone.name_any();
         let claim = Reservation::of_zone(&zone.spec.domain);
         match action {
-            Action::TakeClaim => facts.claim = Some(self.deps.claims.take(&claim, &claimant(zone)).await?),
+            Action::TakeClaim => facts.claim = Some(self.deps.claims.take(&claim, Role::Dns, &claimant(zone)).await?),
             Action::ReleaseClaim => {
-                self.deps.claims.release(&claim, &zone.uid().unwrap_or_default(), None).await?;
+                self.deps.claims.release(&claim, Role::Dns, &zone.uid().unwrap_or_default(), None).await?;
                 facts.released = true;
             }
             Action::Connect => {

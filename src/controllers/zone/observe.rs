@@ -17,7 +17,7 @@ use crate::controllers::orphans::Kind;
 use crate::controllers::users::Users;
 use crate::dns;
 use crate::outside::OutsideError;
-use crate::runtime::claims::{Claimant, Reservation};
+use crate::runtime::claims::{Claimant, Reservation, Role};
 use crate::runtime::driver::Reconciler;
 use crate::runtime::fault::Fault;
 
@@ -56,7 +56,7 @@ impl ZoneReconciler {
             zone: zone.clone(),
             status: <Self as Reconciler>::status(zone),
             domain: Fqdn::parse(&zone.spec.domain),
-            claim: deps.claims.look(&Reservation::of_zone(&zone.spec.domain), &claimant),
+            claim: deps.claims.look(&Reservation::of_zone(&zone.spec.domain), Role::Dns, &claimant),
             credential,
             attempt,
             writer,

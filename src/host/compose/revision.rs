@@ -16,10 +16,20 @@ pub struct Runs<'a> {
     pub digests: BTreeMap<&'a str, &'a str>,
     /// The names of the variables, and where each comes from.
     pub variables: BTreeMap<&'a str, Source<'a>>,
-    /// Whole Secrets and ConfigMaps of `envFrom`.
-    pub all_of: BTreeSet<Source<'a>>,
+    /// The variables that only some services get, and which.
+    pub only: BTreeMap<&'a str, BTreeSet<&'a str>>,
+    /// Whole Secrets and ConfigMaps of `envFrom`, in their order: of two with the same key the later one counts.
+    pub all_of: Vec<Source<'a>>,
     /// `compose.files[]`: the path of each, and where it comes from.
     pub files: BTreeMap<&'a str, Source<'a>>,
+    /// The entry service that was asked for.
+    pub entry: Option<&'a str>,
+    /// The port that was asked for.
+    pub port: Option<u16>,
+    /// Whether Caddy reaches it on `edge`.
+    pub edge: bool,
+    /// The token of the restart that was asked for: another one is another revision that runs the same.
+    pub restart: Option<&'a str>,
 }
 
 /// Where a value comes from.
@@ -31,7 +41,7 @@ pub enum Source<'a> {
     Secret {
         /// Its name.
         name: &'a str,
-        /// The key in it; empty for all.
+        /// The key in it; for all of them `*`, after what is put before each.
         key: &'a str,
         /// Its resourceVersion, or one fixed word if a change of it is no new revision.
         version: &'a str,
@@ -40,9 +50,9 @@ pub enum Source<'a> {
     ConfigMap {
         /// Its name.
         name: &'a str,
-        /// The key in it; empty for all.
+        /// The key in it; for all of them `*`, after what is put before each.
         key: &'a str,
-        /// Its resourceVersion.
+        /// Its resourceVersion, or one fixed word if a change of it is no new revision.
         version: &'a str,
     },
 }
@@ -53,10 +63,10 @@ pub fn compose_hash(text: &str) -> String {
     format!("sha256:{}", HEXLOWER.encode(&Sha256::digest(text.as_bytes())))
 }
 
-/// The name of a revision: 10 hex digits. Two are the same exactly if they run the same.
+/// The name of a revision: 10 hex digits. Two are the same exactly if they run the same and no restart is between them.
 #[must_use]
 pub fn name(runs: &Runs<'_>) -> String {
-    let Runs { compose, images, digests, variables, all_of, files } = runs;
+    let Runs { compose, images, digests, variables, only, all_of, files, entry, port, edge, restart } = runs;
     let mut hash = Parts(Sha256::new());
     hash.add(["compose", compose]);
     for (service, image) in images {
@@ -69,12 +79,26 @@ pub fn name(runs: &Runs<'_>) -> String {
         hash.add(["variable", name]);
         hash.source(source);
     }
+    for (name, services) in only {
+        for service in services {
+            hash.add(["only", name, service]);
+        }
+    }
     for source in all_of {
         hash.source(source);
     }
     for (path, source) in files {
         hash.add(["file", path]);
         hash.source(source);
+    }
+    let port = port.map(|port| port.to_string());
+    for (word, asked) in [("entry", *entry), ("port", port.as_deref()), ("restart", *restart)] {
+        if let Some(asked) = asked {
+            hash.add([word, asked]);
+        }
+    }
+    if *edge {
+        hash.add(["edge"]);
     }
     HEXLOWER.encode(&hash.0.finalize()[..5])
 }
@@ -110,8 +134,10 @@ mod tests {
             images: [("web", "shop:1")].into(),
             digests: [("web", "sha256:aa")].into(),
             variables: [("A", Source::Spec("1")), ("B", Source::Secret { name: "s", key: "b", version: "7" })].into(),
-            all_of: [Source::ConfigMap { name: "c", key: "", version: "3" }].into(),
+            only: [("A", ["web"].into())].into(),
+            all_of: vec![Source::ConfigMap { name: "c", key: "*", version: "3" }],
             files: [("a.conf", Source::ConfigMap { name: "c", key: "a", version: "3" })].into(),
+            ..Runs::default()
         }
     }
 
@@ -130,7 +156,17 @@ mod tests {
             Runs { variables: [("A", Source::Spec("1")), ("B", secret("s", "b", "8"))].into(), ..runs() },
             Runs { variables: [("A", Source::Spec("2")), ("B", secret("s", "b", "7"))].into(), ..runs() },
             Runs { variables: [("A", Source::Spec("1")), ("C", secret("s", "b", "7"))].into(), ..runs() },
-            Runs { all_of: BTreeSet::new(), ..runs() },
+            Runs { only: [("A", ["web", "job"].into())].into(), ..runs() },
+            Runs { only: [("B", ["web"].into())].into(), ..runs() },
+            Runs { all_of: Vec::new(), ..runs() },
+            Runs { all_of: vec![Source::ConfigMap { name: "c", key: "P_*", version: "3" }], ..runs() },
+            Runs { all_of: vec![secret("a", "*", "1"), secret("b", "*", "1")], ..runs() },
+            Runs { all_of: vec![secret("b", "*", "1"), secret("a", "*", "1")], ..runs() },
+            Runs { entry: Some("web"), ..runs() },
+            Runs { port: Some(80), ..runs() },
+            Runs { edge: true, ..runs() },
+            Runs { restart: Some("1"), ..runs() },
+            Runs { restart: Some("2"), ..runs() },
             Runs { files: [("b.conf", Source::ConfigMap { name: "c", key: "a", version: "3" })].into(), ..runs() },
         ];
         let names: BTreeSet<String> = changed.iter().map(name).chain([one]).collect();

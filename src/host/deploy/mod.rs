@@ -36,7 +36,7 @@ pub mod undo;
 #[cfg(test)]
 mod crash_tests;
 #[cfg(test)]
-mod model;
+pub(crate) mod model;
 #[cfg(test)]
 mod plan_tests;
 #[cfg(test)]

@@ -14,14 +14,14 @@ use tokio_rustls::TlsAcceptor;
 use super::*;
 
 /// An authority, and what it signed.
-struct Authority {
-    ca: Vec<u8>,
+pub(super) struct Authority {
+    pub(super) ca: Vec<u8>,
     dir: TempDir,
     /// Its servers are one fleet: a session begun with one may be resumed with another.
     sessions: Arc<dyn StoresServerSessions>,
 }
 
-static AUTHORITY: LazyLock<Authority> = LazyLock::new(|| {
+pub(super) static AUTHORITY: LazyLock<Authority> = LazyLock::new(|| {
     let dir = tempfile::tempdir().unwrap();
     let config = "[ca]\ndefault_ca = own\n[own]\ndatabase = index.txt\nnew_certs_dir = .\nrand_serial = yes\n\
                   default_md = sha256\npolicy = any\ncopy_extensions = copy\nunique_subject = no\n\
@@ -55,7 +55,7 @@ fn openssl(dir: &Path, arguments: &str) {
 }
 
 impl Authority {
-    fn acceptor(&self, name: &str, protocols: &[&'static SupportedProtocolVersion]) -> TlsAcceptor {
+    pub(super) fn acceptor(&self, name: &str, protocols: &[&'static SupportedProtocolVersion]) -> TlsAcceptor {
         let file = |suffix| self.dir.path().join(format!("{name}.{suffix}"));
         let provider = Arc::new(rustls::crypto::ring::default_provider());
         let mut config = rustls::ServerConfig::builder_with_provider(provider)
@@ -93,7 +93,7 @@ impl Authority {
 }
 
 /// As the other tests have it, and it trusts the authority.
-fn network() -> Network {
+pub(super) fn network() -> Network {
     Network::with_resolver(names([Ok(vec![local(1)])]), loopback(), Some(&AUTHORITY.ca)).unwrap()
 }
 

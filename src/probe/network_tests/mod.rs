@@ -3,6 +3,7 @@
 mod addresses;
 mod certificates;
 mod exchanges;
+mod sites;
 
 use std::collections::VecDeque;
 use std::io;

@@ -111,3 +111,7 @@ pub(super) fn may_be_proxied(seen: &Observed) -> bool {
     let Some(host) = &seen.host else { return true };
     matches!(host.verdict, Some(Verdict::Serves { certificate: Ok(()) })) || is_proxied(seen)
 }
+
+#[cfg(test)]
+#[path = "host_tests.rs"]
+mod tests;

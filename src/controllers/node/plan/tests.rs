@@ -152,7 +152,7 @@ fn record(address: &str) -> Desired {
     Desired { name: Fqdn::parse("web-1.example.com").unwrap(), content, ttl: 300, proxied: false }
 }
 
-fn applied(address: &str) -> Facts {
+pub(super) fn applied(address: &str) -> Facts {
     let wanted = record(address);
     let Desired { name, content, ttl, proxied } = wanted.clone();
     let published = Published { id: "r".into(), name, content, ttl, proxied };
@@ -164,7 +164,7 @@ fn withdrawn() -> Facts {
 }
 
 /// The step in a word: the action, or the reason.
-fn word(seen: &Observed, facts: &Facts) -> String {
+pub(super) fn word(seen: &Observed, facts: &Facts) -> String {
     match plan(seen, facts, now()) {
         Step::Do(action) => format!("{action:?}").split(['(', ' ']).next().unwrap_or_default().to_owned(),
         Step::Record(status) => format!("Record {:?}", status.journal.and_then(|j| j.intent).unwrap_or_default()),

@@ -14,6 +14,8 @@ use crate::api::condition::{self, READY, RECONCILING, STALLED};
 use crate::api::kstatus::{Verdict, follows, mostly, obeys_the_rules, verdict_on};
 use crate::api::names::Fqdn;
 use crate::api::node::Addresses;
+use crate::api::refs::HostManagement;
+use crate::controllers::node::plan::{HostView, Verdict};
 use crate::controllers::provider::Held;
 use crate::dns::Refusal;
 
@@ -40,12 +42,16 @@ struct Turn {
     provider: &'static str,
     held: bool,
     read_only: bool,
+    host: HostView,
 }
 
 /// How a life begins.
 #[derive(Debug, Clone)]
 struct Birth {
     rack: bool,
+    /// Whether it manages its host, and is proxied.
+    managed: bool,
+    proxied: bool,
     replace_lost: bool,
     /// The conditions some other version left behind, by type and value.
     left: Vec<(&'static str, bool)>,
@@ -144,8 +150,9 @@ fn turns() -> impl Strategy<Value = Turn> {
         (prop_oneof![Just(fair()), outsides()], later),
         (mostly("fine", zones), mostly("fine", providers)),
         (mostly(false, vec![true]), mostly(false, vec![true])),
+        hosts(),
     )
-        .prop_map(|(deed, (outside, later), (zone, provider), (held, read_only))| Turn {
+        .prop_map(|(deed, (outside, later), (zone, provider), (held, read_only), host)| Turn {
             deed,
             later,
             outside,
@@ -153,23 +160,52 @@ fn turns() -> impl Strategy<Value = Turn> {
             provider,
             held,
             read_only,
+            host,
         })
+}
+
+/// What may be known of a managed host.
+fn hosts() -> impl Strategy<Value = HostView> {
+    let message = || "what to do".to_owned();
+    let verdicts = vec![
+        None,
+        Some(Verdict::Serves { certificate: Err(message()) }),
+        Some(Verdict::Refused { reason: "PortInUse", message: message() }),
+        Some(Verdict::Broken { reason: "BootstrapFailed", message: message() }),
+        Some(Verdict::Unseen { reason: "HostUnreachable", message: message() }),
+    ];
+    let work = mostly(None, vec![Some("looking at it".to_owned()), Some("pulling images".to_owned())]);
+    let unset = mostly(None, vec![Some("set hosts.caddyImage".to_owned())]);
+    let verdict = mostly(Some(Verdict::Serves { certificate: Ok(()) }), verdicts);
+    (unset, verdict, mostly(true, vec![false]), work).prop_map(|(unset, verdict, fresh, work)| HostView {
+        unset,
+        verdict,
+        fresh,
+        again: Duration::from_secs(100),
+        work,
+        target: None,
+    })
 }
 
 fn births() -> impl Strategy<Value = Birth> {
     let left = prop::collection::vec((prop::sample::select(vec![READY, RECONCILING, STALLED]), any::<bool>()), 0..4);
     let observed = prop::sample::select(vec![None, Some(-1), Some(-1), Some(-1), Some(1)]);
-    (any::<bool>(), any::<bool>(), mostly(true, vec![false]), left, observed).prop_map(
-        |(rack, replace_lost, new, left, observed)| {
+    let host = (any::<bool>(), mostly(false, vec![true]));
+    (any::<bool>(), host, any::<bool>(), mostly(true, vec![false]), left, observed).prop_map(
+        |(rack, (managed, proxied), replace_lost, new, left, observed)| {
             let left = if new { Vec::new() } else { left };
-            Birth { rack, replace_lost, left, observed }
+            Birth { rack, managed, proxied, replace_lost, left, observed }
         },
     )
 }
 
 fn begin(birth: &Birth) -> World {
     let mut world = World::new(if birth.rack { rack() } else { droplets(vec![]) });
-    Arc::make_mut(&mut world.seen.node).spec.replace_lost = birth.replace_lost;
+    let spec = &mut Arc::make_mut(&mut world.seen.node).spec;
+    (spec.replace_lost, spec.proxied) = (birth.replace_lost, birth.proxied);
+    if birth.managed {
+        spec.host.manage = HostManagement::Caddy;
+    }
     let mut status = NodeStatus { observed_generation: birth.observed, ..NodeStatus::default() };
     for (type_, holds) in &birth.left {
         let left = condition::Desired { type_, status: Some(*holds), reason: "Before", message: "before".into() };
@@ -204,6 +240,9 @@ fn arrange(world: &mut World, turn: &Turn) {
     world.seen.provider.take_if(|_| turn.provider == "missing");
     world.seen.held = turn.held.then(|| Held { reason: "DeletionHeld", message: "too many".into() });
     world.seen.read_only = turn.read_only;
+    let managed = world.seen.node.spec.host.manage == HostManagement::Caddy;
+    let is_known = managed && !world.seen.deleting() && world.seen.zone.as_ref().is_some_and(|z| z.domain.is_some());
+    world.seen.host = is_known.then(|| turn.host.clone());
     world.outside = turn.outside.clone();
     world.later(turn.later);
     match turn.deed {
@@ -235,7 +274,19 @@ fn is_in_place(world: &World) -> bool {
     let sized =
         seen.node.spec.size.is_none() || static_address(&seen.node).is_some() || seen.node.spec.size == status.size;
     let named = seen.name == Some(Standing::Ours) && address.is_some_and(|address| world.answers_with(address));
-    named && sized && !doubted
+    named && sized && !doubted && serves(seen)
+}
+
+/// Whether Caddy serves on the host, if it is to, as far as anybody can know.
+fn serves(seen: &Observed) -> bool {
+    let Some(host) = &seen.host else { return true };
+    let generation = seen.node.metadata.generation;
+    let said = condition::get(&seen.status.conditions, "Bootstrapped");
+    match &host.verdict {
+        _ if host.unset.is_some() => false,
+        Some(verdict) => *verdict == Verdict::Serves { certificate: Ok(()) },
+        None => said.is_some_and(|said| said.status == "True" && said.observed_generation == generation),
+    }
 }
 
 /// The rules for what a pass from `before` ended in.

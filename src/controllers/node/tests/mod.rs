@@ -323,6 +323,6 @@ impl World {
 }
 
 fn published(record: &Desired) -> Published {
-    let Desired { name, content, ttl, proxied } = record.clone();
-    Published { id: "r".to_owned(), name, content, ttl, proxied }
+    let Desired { name, content, proxied, .. } = record.clone();
+    Published { id: "r".to_owned(), name, content, ttl: record.effective_ttl(), proxied }
 }

@@ -20,6 +20,8 @@ pub const TURN: Duration = Duration::from_secs(5);
 /// How fast writes are, of late.
 #[derive(Debug, Clone, Copy)]
 pub struct Speed {
+    /// How many are in flight at once.
+    at_once: u32,
     /// Between the end of one and the end of the next.
     apart: Duration,
 }
@@ -28,12 +30,17 @@ impl Speed {
     /// Of a writer that has so many in flight at once, and has not written yet.
     #[must_use]
     pub fn unknown(at_once: u16) -> Self {
-        Self { apart: AT_FIRST / u32::from(at_once) }
+        let at_once = u32::from(at_once.max(1));
+        Self { at_once, apart: AT_FIRST / at_once }
     }
 
-    /// Learns from a write that took so long while others, `at_once` with it, were in flight.
-    pub fn took(&mut self, took: Duration, at_once: u16) {
-        self.apart = (self.apart * 7 + took / u32::from(at_once)) / 8;
+    /// Learns from a write that took so long while others were in flight. One that failed tells how slow the API server
+    /// is, and not how quick: a refusal comes at once.
+    pub fn took(&mut self, took: Duration, written: bool) {
+        let apart = took / self.at_once;
+        if written || apart > self.apart {
+            self.apart = (self.apart * 7 + apart) / 8;
+        }
     }
 
     /// How long until so many writes may wait for their turn; nothing if they may now.
@@ -82,11 +89,13 @@ mod tests {
         let mut speed = Speed::unknown(8);
         assert_eq!(speed.wait(400), Duration::ZERO, "80 a second for 5 s");
         assert_eq!(speed.wait(480), Duration::from_secs(1));
-        (0..100).for_each(|_| speed.took(Duration::from_millis(8), 8));
+        (0..100).for_each(|_| speed.took(Duration::from_millis(8), true));
         assert_eq!(speed.wait(1_000), Duration::ZERO, "a quick API server takes the whole burst");
-        (0..100).for_each(|_| speed.took(Duration::from_secs(4), 8));
+        (0..100).for_each(|_| speed.took(Duration::from_secs(4), false));
         assert_eq!(speed.wait(10), Duration::ZERO);
         assert!(speed.wait(12) > Duration::from_millis(500), "a slow one does not");
+        (0..100).for_each(|_| speed.took(Duration::from_millis(1), false));
+        assert!(speed.wait(12) > Duration::from_millis(500), "nor does one that refuses at once");
     }
 
     #[test]

@@ -181,7 +181,8 @@ impl Shared {
 
     fn ended(&self, written: Written) {
         let mut desks = self.desks();
-        desks.speed.took(written.took, AT_ONCE);
+        let wrote = matches!(written.result, Ok(Some(_)) | Err(Fault::Conflict));
+        desks.speed.took(written.took, wrote);
         let now = Instant::now();
         let answer = |waiting: Vec<oneshot::Sender<bool>>, done: bool| {
             for waiting in waiting {

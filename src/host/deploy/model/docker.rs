@@ -64,7 +64,7 @@ impl World {
         Ok(())
     }
 
-    pub(super) fn perform(&mut self, action: &Action) -> Outcome {
+    pub fn perform(&mut self, action: &Action) -> Outcome {
         let result = match action {
             Action::Pull(revision) => self.pull(revision),
             Action::CreateNetwork(name) => {
@@ -178,7 +178,7 @@ impl World {
         Ok(())
     }
 
-    pub(super) fn probe(&mut self, what: &Await) {
+    pub fn probe(&mut self, what: &Await) {
         match what {
             Await::Internal { ids, .. } => {
                 for id in ids {
