@@ -22,7 +22,8 @@ use self::wakes::{Caches, Wakes};
 use crate::api;
 use crate::api::names::ClusterId;
 use crate::cli::Settings;
-use crate::controllers::app_deployment::available;
+use crate::controllers::app_deployment::available::{self, Availability};
+use crate::controllers::app_deployment::{AppDeploymentDeps, AppDeploymentReconciler};
 use crate::controllers::credential::{Credentials, MAX_AGE};
 use crate::controllers::environment::{EnvironmentDeps, EnvironmentReconciler};
 use crate::controllers::hosts::Hosts;
@@ -43,6 +44,7 @@ use crate::gateway::{KubeReviews, SecretUsers};
 use crate::health::Health;
 use crate::metrics::Metrics;
 use crate::outside::budget::Budgets;
+use crate::probe::site::Asker;
 use crate::runtime::claims::Claims;
 use crate::runtime::driver::{self, Parts};
 use crate::runtime::events::Events;
@@ -212,6 +214,7 @@ async fn lead(start: Start, shutdown: watch::Receiver<bool>) -> anyhow::Result<(
         nodes: caches.nodes.clone(),
         environments: caches.environments.clone(),
         groups: caches.groups.clone(),
+        apps: caches.apps.clone(),
         registry: registry.clone(),
         orphans: reports.clone(),
         metrics: metrics.clone(),
@@ -266,6 +269,7 @@ async fn lead(start: Start, shutdown: watch::Receiver<bool>) -> anyhow::Result<(
         hosts: hosts.clone(),
     };
     let nodes = NodeReconciler::new(node_deps, bootstraps.clone());
+    let asker_ca = probe_ca.clone();
     let (transitions, all) = mpsc::channel(TRANSITIONS);
     let changes = available::split(all, TRANSITIONS, wakes.of_apps());
     let reach = Arc::new(Reach::new(client.clone(), registry.clone(), caches.zones.clone()));
@@ -280,6 +284,29 @@ async fn lead(start: Start, shutdown: watch::Receiver<bool>) -> anyhow::Result<(
         transitions,
     )
     .context("--probe-ca-file")?;
+    let asker = Asker::new(settings.probe_allow_cidr.clone(), asker_ca.as_deref()).context("--probe-ca-file")?;
+    let deployed = AppDeploymentDeps {
+        cluster: cluster.clone(),
+        namespace: settings.namespace.clone(),
+        client: client.clone(),
+        registry: registry.clone(),
+        zones: caches.zones.clone(),
+        providers: caches.providers.clone(),
+        nodes: caches.nodes.clone(),
+        namespaces: caches.namespaces.clone(),
+        claims: claims.clone(),
+        events: events.clone(),
+        hosts,
+        asker: Arc::new(asker),
+        available: Arc::new(Availability::new(engine.clone())),
+        resolvers: settings.resolvers.clone(),
+        pool: settings.hosts.app_subnets,
+        resync: settings.resync,
+        ttl_cap: settings.ttl_wait_cap,
+        read_only: settings.read_only,
+    };
+    let wake = wakes.of_apps();
+    let apps = Arc::new(AppDeploymentReconciler::new(deployed, move |key| wake(key.clone())));
     wakes.follow_isolation(engine.isolated(), caches.groups.clone());
     let limits = settings.gateway.history_limits();
     let open = |file: &PathBuf| Store::open(file, limits).with_context(|| format!("--history-file {}", file.display()));
@@ -333,6 +360,7 @@ async fn lead(start: Start, shutdown: watch::Receiver<bool>) -> anyhow::Result<(
         nodes: caches.nodes.clone(),
         environments: caches.environments.clone(),
         groups: caches.groups.clone(),
+        apps: caches.apps.clone(),
         desk: workers.clone(),
         claims: claims.clone(),
         events: events.clone(),
@@ -369,6 +397,7 @@ async fn lead(start: Start, shutdown: watch::Receiver<bool>) -> anyhow::Result<(
             driver::run(Arc::new(providers), parts.clone(), streams.providers, end()),
             driver::run(Arc::new(nodes), parts.clone(), streams.nodes, end()),
             driver::run(Arc::new(environments), parts.clone(), streams.environments, end()),
+            driver::run(apps.clone(), parts.clone(), streams.apps, end()),
             driver::run(Arc::new(groups), few_at_once(&parts), streams.groups, end()),
             members.run(changes, end()),
             node_health::keep(client, caches.nodes.clone(), caches.groups.clone(), streams.healths, end()),
@@ -380,6 +409,7 @@ async fn lead(start: Start, shutdown: watch::Receiver<bool>) -> anyhow::Result<(
         );
         workers.close().await;
         bootstraps.close().await;
+        apps.close().await;
         for writer in registry.writers() {
             writer.stop().await;
         }

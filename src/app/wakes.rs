@@ -24,7 +24,7 @@ use crate::controllers::orphans::Kind;
 use crate::controllers::server_group::members::merge::label;
 use crate::controllers::server_group::node_health;
 use crate::controllers::server_group::worker::target::address;
-use crate::controllers::{environment, node, provider, server_group, zone};
+use crate::controllers::{app_deployment, environment, node, provider, server_group, zone};
 use crate::metrics::Metrics;
 use crate::runtime::cache::{Cache, Key};
 use crate::runtime::claims::{Claims, Reservation};
@@ -111,7 +111,7 @@ impl Wakes {
     }
 
     /// The channel on which zone writers name whom they have news for: `Node/<namespace>/<name>`,
-    /// `ServerGroup/<namespace>/<name>` or `Zone/<name>`.
+    /// `ServerGroup/<namespace>/<name>`, `AppDeployment/<namespace>/<name>` or `Zone/<name>`.
     pub fn for_writers(&self) -> mpsc::UnboundedSender<String> {
         let (sender, mut receiver) = mpsc::unbounded_channel::<String>();
         let wakes = self.clone();
@@ -120,6 +120,7 @@ impl Wakes {
                 match wake.split('/').collect::<Vec<_>>()[..] {
                     ["Node", namespace, name] => put(&wakes.nodes, [Key::namespaced(namespace, name)]),
                     ["ServerGroup", namespace, name] => put(&wakes.groups, [Key::namespaced(namespace, name)]),
+                    ["AppDeployment", namespace, name] => put(&wakes.apps, [Key::namespaced(namespace, name)]),
                     ["Zone", name] => put(&wakes.zones, [Key::cluster(name)]),
                     _ => tracing::error!(wake, "a zone writer named nobody we know"),
                 }
@@ -168,9 +169,12 @@ impl Wakes {
     /// What a Zone that has just connected calls with its name.
     pub fn users_of_zones(&self, caches: &Caches) -> Box<dyn Fn(&str) + Send + Sync> {
         let (wakes, nodes, groups) = (self.clone(), caches.nodes.clone(), caches.groups.clone());
+        let (zones, apps) = (caches.zones.clone(), caches.apps.clone());
         Box::new(move |name| {
             put(&wakes.nodes, zone::nodes_of(name, &nodes));
             put(&wakes.groups, server_group::groups_of(name, &groups));
+            let zone = zones.get(&Key::cluster(name));
+            put(&wakes.apps, zone.iter().flat_map(|zone| app_deployment::of_zone(zone, &apps)));
         })
     }
 
@@ -190,10 +194,17 @@ impl Caches {
             put(&to.zones, server_group::zone_of(group, before));
             put(&to.healths, node_health::of_group(group, before));
         });
-        let (to, users) = (wakes.clone(), groups.clone());
+        let to = wakes.clone();
+        let apps = Cache::start(Api::all(client.clone()), move |app: &AppDeployment, before| {
+            put(&to.apps, first_sight(app, before));
+            put(&to.nodes, node::of_app(app, before));
+            put(&to.zones, app_deployment::left(app, before));
+        });
+        let (to, users, deployed) = (wakes.clone(), groups.clone(), apps.clone());
         let nodes = Cache::start(Api::all(client.clone()), move |node: &Node, before| {
             put(&to.nodes, first_sight(node, before));
             put(&to.groups, server_group::of_node(node, before, &users));
+            put(&to.apps, app_deployment::of_node(node, before, &deployed));
             put(&to.healths, node_health::of_node(node, before));
             put(&to.environments, environment::wakes(node));
             put(&to.zones, zone::of_node(node, before));
@@ -204,12 +215,13 @@ impl Caches {
             put(&to.zones, zone::of_environment(environment, before));
             put(&to.providers, provider::of_environment(environment, before));
         });
-        let (to, users, more) = (wakes.clone(), nodes.clone(), groups.clone());
+        let (to, users, more, deployed) = (wakes.clone(), nodes.clone(), groups.clone(), apps.clone());
         let zones = Cache::start(Api::all(client.clone()), move |zone: &Zone, before| {
             put(&to.zones, first_sight(zone, before));
             if zone::concerns_users(zone, before) {
                 put(&to.nodes, zone::nodes_of(&zone.name_any(), &users));
                 put(&to.groups, server_group::groups_of(&zone.name_any(), &more));
+                put(&to.apps, app_deployment::of_zone(zone, &deployed));
             }
         });
         let (to, users) = (wakes.clone(), nodes.clone());
@@ -218,27 +230,26 @@ impl Caches {
                 put(&to.nodes, provider::nodes_of(&provider.name_any(), &users));
             }
         });
-        let (to, users, more) = (wakes.clone(), nodes.clone(), groups.clone());
+        let (to, users, more, deployed) = (wakes.clone(), nodes.clone(), groups.clone(), apps.clone());
         let namespaces = Cache::start(Api::all(client.clone()), move |namespace: &Namespace, before| {
             // Its labels decide which Zones and Providers its objects may use.
             if before.is_some_and(|before| before.metadata.labels != namespace.metadata.labels) {
                 let inside = |node: &Node| node.namespace() == namespace.metadata.name;
                 put(&to.nodes, users.all().iter().filter(|node| inside(node)).map(|node| Key::of(&**node)));
                 put(&to.groups, server_group::inside(&namespace.name_any(), &more));
+                put(&to.apps, app_deployment::inside(&namespace.name_any(), &deployed));
             }
         });
         let (to, users, more, domains) = (wakes.clone(), nodes.clone(), groups.clone(), zones.clone());
+        let deployed = apps.clone();
         let claims = Cache::start(Api::all(client.clone()), move |claim: &HostnameClaim, before| {
             put(&to.zones, zone::of_claim(claim, &domains));
             // A claim that was just made or that only says more concerns nobody else.
             if before.is_some_and(|before| std::ptr::eq(before, claim) || before.spec != claim.spec) {
                 put(&to.nodes, waiting_for(claim, &users));
                 put(&to.groups, server_group::waiting_for(claim, &more));
+                put(&to.apps, app_deployment::waiting_for(&claim.spec.fqdn, &deployed));
             }
-        });
-        let to = wakes.clone();
-        let apps = Cache::start(Api::all(client.clone()), move |app: &AppDeployment, before| {
-            put(&to.nodes, node::of_app(app, before));
         });
         Self { nodes, environments, groups, zones, providers, namespaces, claims, apps }
     }
@@ -308,10 +319,12 @@ fn count_phases(caches: &Caches, metrics: &Metrics) {
     let of_environments = environments.iter().map(|e| ("Environment", e.status.as_ref().and_then(|s| s.phase.clone())));
     let groups = caches.groups.all();
     let of_groups = groups.iter().map(|g| ("ServerGroup", g.status.as_ref().and_then(|s| s.phase.clone())));
-    let kinds = ["Node", "Environment", "ServerGroup"];
+    let apps = caches.apps.all();
+    let of_apps = apps.iter().map(|app| ("AppDeployment", app.status.as_ref().and_then(|s| s.phase.clone())));
+    let kinds = ["Node", "Environment", "ServerGroup", "AppDeployment"];
     let mut counts: BTreeMap<_, usize> =
         PHASES.iter().flat_map(|phase| kinds.map(|kind| ((kind, *phase), 0))).collect();
-    for (kind, phase) in of_nodes.chain(of_environments).chain(of_groups) {
+    for (kind, phase) in of_nodes.chain(of_environments).chain(of_groups).chain(of_apps) {
         let phase = phase.unwrap_or_else(|| "Provisioning".to_owned());
         if let Some(known) = PHASES.iter().find(|known| **known == phase) {
             *counts.entry((kind, known)).or_default() += 1;
@@ -333,6 +346,13 @@ async fn show_records(caches: &Caches, claims: &Claims) {
         let record = status.and_then(|s| s.record.as_ref());
         let (Some(name), Some(record)) = (name, record) else { continue };
         show(claims, &name, &record.content).await;
+    }
+    for app in caches.apps.all() {
+        for domain in app.status.iter().flat_map(|status| &status.domains).filter(|domain| domain.zone.is_some()) {
+            if let Ok(name) = Fqdn::parse(&domain.name) {
+                show(claims, &name, &domain.addresses.join(",")).await;
+            }
+        }
     }
     for group in caches.groups.all() {
         let status = group.status.clone().unwrap_or_default();

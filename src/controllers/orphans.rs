@@ -18,6 +18,7 @@ use tokio::time::{Instant, MissedTickBehavior};
 
 use super::registry::Registry;
 use super::server_group::worker::Desk;
+use crate::api::app_deployment::AppDeployment;
 use crate::api::claim::Holder;
 use crate::api::environment::Environment;
 use crate::api::names::{ClusterId, Mark};
@@ -91,6 +92,8 @@ pub struct SweepDeps {
     pub environments: Cache<Environment>,
     /// All ServerGroups.
     pub groups: Cache<ServerGroup>,
+    /// All apps.
+    pub apps: Cache<AppDeployment>,
     /// Reaches the Workers of Zones.
     pub desk: Desk,
     /// Claims.
@@ -273,6 +276,7 @@ impl Sweep {
         match holder.kind.as_str() {
             "Node" => self.deps.nodes.exists(&key),
             "ServerGroup" => self.deps.groups.exists(&key),
+            "AppDeployment" => self.deps.apps.exists(&key),
             "Environment" => self.deps.environments.exists(&key),
             "Zone" => self.deps.zones.exists(&key),
             // Another version's: not ours to judge.
@@ -287,12 +291,15 @@ impl Sweep {
             ("Node", self.deps.nodes.unreadable()),
             ("Environment", self.deps.environments.unreadable()),
             ("ServerGroup", self.deps.groups.unreadable()),
+            ("AppDeployment", self.deps.apps.unreadable()),
         ] {
             let marks = unreadable.iter().filter_map(|metadata| mark_of(&self.deps.cluster, metadata, kind));
             alive.keys.extend(marks.map(|mark| mark.key));
         }
-        let groups = self.deps.groups.all();
-        for mark in groups.iter().filter_map(|group| mark_of(&self.deps.cluster, &group.metadata, "ServerGroup")) {
+        let (groups, apps) = (self.deps.groups.all(), self.deps.apps.all());
+        let groups = groups.iter().filter_map(|group| mark_of(&self.deps.cluster, &group.metadata, "ServerGroup"));
+        let apps = apps.iter().filter_map(|app| mark_of(&self.deps.cluster, &app.metadata, "AppDeployment"));
+        for mark in groups.chain(apps) {
             alive.owners.entry(mark.owner).or_default();
             alive.keys.insert(mark.key);
         }

@@ -3,6 +3,7 @@
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 
 use super::access::CREDENTIAL_READY;
+use crate::api::app_deployment::AppDeployment;
 use crate::api::condition::{READY, STALLED, get};
 use crate::api::environment::Environment;
 use crate::api::node::Node;
@@ -32,6 +33,12 @@ impl Users {
     #[must_use]
     pub fn and<'a>(self, groups: impl IntoIterator<Item = &'a ServerGroup>) -> Self {
         self.with(groups.into_iter().map(|group| ("ServerGroup", Key::of(group))))
+    }
+
+    /// These, and those among `apps`.
+    #[must_use]
+    pub fn and_apps<'a>(self, apps: impl IntoIterator<Item = &'a AppDeployment>) -> Self {
+        self.with(apps.into_iter().map(|app| ("AppDeployment", Key::of(app))))
     }
 
     fn with(self, more: impl Iterator<Item = (&'static str, Key)>) -> Self {

@@ -21,6 +21,8 @@ pub const VERSION: u64 = 1;
 /// was ours before.
 pub const IDENTITY_PATH: &str = "/.well-known/roadstead/identity";
 
+/// What the aliases of apps begin with, as [`overlay::alias`](super::compose::overlay::alias) makes them.
+const UPSTREAM: &str = super::compose::overlay::RESERVED;
 /// The longest name there is, in bytes.
 const MAX_NAME: usize = 253;
 /// The longest health path.
@@ -231,7 +233,9 @@ fn check_route(host: &str, route: &Route) -> Result<(), TableError> {
     match route {
         Route::Upstream { alias, port } => {
             if alias.parse::<IpAddr>().is_err() {
-                Fqdn::parse(alias).map_err(|error| TableError::field(host, "upstream.alias", error))?;
+                // What no name of a user's may begin with, the names of our upstreams do.
+                let name = alias.strip_prefix(UPSTREAM).unwrap_or(alias);
+                Fqdn::parse(name).map_err(|error| TableError::field(host, "upstream.alias", error))?;
             }
             if *port == 0 {
                 return Err(TableError::field(host, "upstream.port", "0 is no port: use 1 to 65535"));

@@ -202,3 +202,14 @@ fn the_table_in_the_readme_is_one() {
     let json = section.split("```json").nth(1).unwrap().split("```").next().unwrap();
     assert_eq!(Table::parse(json.as_bytes()).unwrap().len(), 5);
 }
+
+#[test]
+fn the_alias_of_an_app_is_an_upstream_and_no_name_of_a_host() {
+    let alias = crate::host::compose::overlay::alias("c1-shop", "0123456789");
+    let route = Route::Upstream { alias: alias.as_str().into(), port: 8080 };
+    let table = Table::new(node(), [("shop.example.com", route.clone())]).unwrap();
+    assert_eq!(Table::parse(table.json().as_bytes()).unwrap().lookup("shop.example.com"), Some(&route));
+    assert!(Table::new(node(), [(alias.as_str(), Route::Placeholder)]).is_err());
+    let nobody = Route::Upstream { alias: "rs--".into(), port: 8080 };
+    assert!(Table::new(node(), [("shop.example.com", nobody)]).is_err());
+}

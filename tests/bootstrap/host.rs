@@ -30,7 +30,7 @@ pub const NAME: &str = "web-1.example.com";
 /// The rig has one network, and one address where VMs ask for names.
 static ALONE: Mutex<()> = Mutex::const_new(());
 /// What was pushed to the rig's registry, once for all tests of the process.
-static IMAGES: OnceCell<Images> = OnceCell::const_new();
+static IMAGES: OnceCell<(Images, String)> = OnceCell::const_new();
 
 /// A VM that runs.
 pub struct Host {
@@ -42,6 +42,8 @@ pub struct Host {
     pub wanted: Wanted,
     /// The image of a small web server.
     pub app: String,
+    /// The image of a site that does what its variables say.
+    pub site: String,
     _alone: MutexGuard<'static, ()>,
 }
 
@@ -72,7 +74,7 @@ fn pairs(text: &str) -> BTreeMap<String, String> {
     pairs.map(|(name, value)| (name.to_owned(), value.to_owned())).collect()
 }
 
-async fn images() -> Images {
+async fn images() -> (Images, String) {
     let push = async || {
         let script = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/vm/images.sh");
         let pushed =
@@ -80,7 +82,7 @@ async fn images() -> Images {
         let pushed = pushed.unwrap();
         assert!(pushed.status.success(), "{}", String::from_utf8_lossy(&pushed.stderr));
         let pushed = pairs(&String::from_utf8(pushed.stdout).unwrap());
-        Images { caddy: pushed["caddy"].clone(), router: pushed["router"].clone() }
+        (Images { caddy: pushed["caddy"].clone(), router: pushed["router"].clone() }, pushed["site"].clone())
     };
     IMAGES.get_or_init(push).await.clone()
 }
@@ -91,7 +93,7 @@ impl Host {
         let alone = ALONE.lock().await;
         // Only the first test of the process installs it.
         let _ = rustls::crypto::ring::default_provider().install_default();
-        let images = images().await;
+        let (images, site) = images().await;
         let (directory, rig) = rig();
         let vms = VmsOptions::of_rig(&directory).unwrap();
         // They go a moment after their test, and their address with them.
@@ -136,6 +138,7 @@ impl Host {
             address: Ipv4Addr::UNSPECIFIED,
             wanted,
             app: rig["VM_APP"].clone(),
+            site,
             _alone: alone,
         };
         host.order().await;

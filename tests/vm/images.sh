@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
 # Put what Roadstead runs on hosts into the registry of a running rig: the Caddy of tests/tools, and a `roadstead` binary
-# with the libraries it is linked to. Usage: images.sh RIG ROADSTEAD
-# Prints `caddy=` and `router=` with the references, by digest.
+# with the libraries it is linked to; and a site that does what its variables say, of the rig's one static program.
+# Usage: images.sh RIG ROADSTEAD
+# Prints `caddy=`, `router=` and `site=` with the references, by digest.
 set -euo pipefail
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 binary=$2
@@ -11,10 +12,10 @@ engine() { env -u DOCKER_CONTEXT -u DOCKER_HOST docker --config "$VM_CLIENT" -H 
 scratch=$(mktemp -d)
 trap 'rm -rf "$scratch"' EXIT
 
-# Pushes the files below $scratch/$1 as an image of that name.
+# Pushes the files below $scratch/$1 as an image of that name. The rest are arguments of `docker import`.
 push() {
   local image=$VM_REGISTRY/roadstead/$1:rig
-  tar -C "$scratch/$1" --numeric-owner --owner 0 --group 0 -c . | engine import - "$image" >/dev/null
+  tar -C "$scratch/$1" --numeric-owner --owner 0 --group 0 -c . | engine import "${@:2}" - "$image" >/dev/null
   engine push -q "$image" >/dev/null
   engine image inspect -f '{{index .RepoDigests 0}}' "$image"
   engine rmi "$image" >/dev/null
@@ -28,4 +29,13 @@ strip -o "$scratch/router/roadstead" "$binary"
 chmod 755 "$scratch/router/roadstead"
 ldd "$binary" | grep -o '/[^ ]*' | xargs -r -I{} cp -L --parents {} "$scratch/router"
 router=$(push router)
-printf 'caddy=%s\nrouter=%s\n' "$caddy" "$router"
+
+mkdir "$scratch/site" "$scratch/site/bin"
+cp -R "$here/site/." "$scratch/site"
+app=$(engine create --network none "$VM_APP" 2>/dev/null)
+engine cp "$app:/bin/busybox" "$scratch/site/bin/busybox"
+engine rm "$app" >/dev/null
+engine rmi "$VM_APP" >/dev/null
+for program in sh cat httpd kill printenv sleep wc wget; do ln -s busybox "$scratch/site/bin/$program"; done
+site=$(push site -c 'EXPOSE 8080' -c 'ENTRYPOINT ["/bin/sh", "/serve"]')
+printf 'caddy=%s\nrouter=%s\nsite=%s\n' "$caddy" "$router" "$site"

@@ -9,7 +9,7 @@ use jiff::Timestamp;
 use kube::Resource;
 
 use super::AppDeploymentReconciler;
-use super::material::{Material, revisions};
+use super::material::{self, Around, revisions};
 use super::observe::{HostView, Observed};
 use super::plan::{self, Action, Facts, Rollback};
 use super::{names, report};
@@ -18,9 +18,9 @@ use crate::api::names::Fqdn;
 use crate::api::node::Node;
 use crate::controllers::registry::LiveZone;
 use crate::dns::{Content, Desired, Kind, Owner, propagation};
-use crate::host::app::{self, NotPrepared, Spec};
+use crate::host::app::{self, NotPrepared};
 use crate::host::compose::refusal;
-use crate::host::deploy::commands::{Place, Registry};
+use crate::host::deploy::commands::Place;
 use crate::host::deploy::conclude::{Outcome, conclude};
 use crate::host::deploy::failure::Fault as HostFault;
 use crate::host::deploy::plan::Await;
@@ -36,17 +36,19 @@ use crate::runtime::fault::Fault;
 
 /// How long one question from outside may take: the first of a name waits for its certificate.
 const OUTSIDE: Duration = Duration::from_secs(15);
+/// How long a revision has to answer from outside; and where a certificate has to come first.
+const ANSWERS: Duration = Duration::from_secs(30);
+const CERTIFIES: Duration = Duration::from_secs(120);
 
-/// What the object refers to, as it was just read. Holds secrets.
+/// What the object refers to, as it was just read.
+#[derive(Debug, Clone)]
 pub struct Reading {
-    /// What it comes to for a host, but for what is the Node's own.
-    pub spec: Spec,
+    /// The name of the revision.
+    pub revision: String,
+    /// Changes with anything for which a revision that failed is tried again.
+    pub cause: String,
     /// The SHA-256 of the Compose file.
     pub compose_hash: String,
-    /// Where images come from.
-    pub registries: Vec<Registry>,
-    /// What must not be shown.
-    pub secrets: Vec<String>,
 }
 
 /// Work that outlived a pass.
@@ -66,12 +68,7 @@ impl AppDeploymentReconciler {
     ) -> Result<Option<AppDeploymentStatus>, Fault> {
         match action {
             Action::Read => self.read(seen, facts).await?,
-            Action::Store => {
-                if let (None, Some(material)) = (Rollback::of(seen), &facts.material) {
-                    revisions::ensure(&self.deps.client, &seen.app, material).await?;
-                }
-                facts.stored = true;
-            }
+            Action::Store => self.store(seen, facts).await?,
             Action::Claim(reservation, role) => {
                 let standing = self.deps.claims.take(&reservation, role, &seen.claimant).await?;
                 facts.claimed.insert((reservation.name, role), standing);
@@ -119,10 +116,7 @@ impl AppDeploymentReconciler {
                 let volumes = app::volumes(&session, &seen.place(Vec::new())).await.map_err(unreachable)?;
                 facts.volumes.insert(name, volumes);
             }
-            Action::Settle(name, what) => {
-                let settled = super::memory::Settled { at: Timestamp::now(), what };
-                self.memory.of(&seen.app, &host(seen, &name)?.uid()).set_settled(Some(settled));
-            }
+            Action::Settle(name, what) => self.settle(seen, facts, &name, what).await?,
             Action::SayAbandoned(half) => {
                 let left = if half == "dns" { "its records" } else { "what it has on its hosts" };
                 let note = Note::warning("Abandoned", format!("given up by annotation: {left} are left behind"));
@@ -135,18 +129,68 @@ impl AppDeploymentReconciler {
 
     /// Reads what the object refers to, or what the revision did that it is rolled back to.
     async fn read(&self, seen: &Observed, facts: &mut Facts) -> Result<(), Fault> {
-        let client = &self.deps.client;
+        let (client, own) = (&self.deps.client, &self.deps.namespace);
+        let stored = revisions::list(client, &seen.app).await?;
         let material = match Rollback::of(seen) {
-            Some(back) => revisions::material(client, &seen.app, &back.revision).await?,
-            None => Material::read(client, &seen.app).await?,
+            Some(back) => {
+                revisions::material(client, own, &seen.app, revisions::named(&stored, &back.revision)?).await?
+            }
+            None => material::read(client, own, &seen.app).await?,
         };
-        facts.reading = Some(Arc::new(Reading {
-            spec: material.spec(&seen.app)?,
+        // A tag means for a revision what it meant first. Not for services beside the entry: another word for the same
+        // image would have a database made anew.
+        let known = stored.iter().find(|stored| stored.name == material.revision_name());
+        let entry = seen.status.entry_service.as_ref();
+        let images = known.map(|known| known.images.clone()).unwrap_or_default();
+        let pinned = images.into_iter().filter(|(service, _)| Some(service) == entry).collect();
+        let material = material.with_images(&pinned);
+        facts.reading = Some(Reading {
+            revision: material.revision_name().to_owned(),
+            cause: material.spec(&seen.app, &around(seen, None, false)).cause,
             compose_hash: material.compose_hash(),
-            registries: material.registries(),
-            secrets: material.secrets(),
-        }));
-        facts.material = Some(material);
+        });
+        (facts.material, facts.known) = (Some(material), stored);
+        Ok(())
+    }
+
+    /// Stores the revision, unless it is one that was gone back to.
+    async fn store(&self, seen: &Observed, facts: &mut Facts) -> Result<(), Fault> {
+        let material = facts.material.as_ref().ok_or(Fault::Conflict)?;
+        let client = &self.deps.client;
+        let stored = match Rollback::of(seen) {
+            Some(back) => revisions::named(&facts.known, &back.revision)?.clone(),
+            None => revisions::ensure(client, &seen.app, &facts.known, material).await?,
+        };
+        if facts.known.iter().all(|known| known.name != stored.name) {
+            facts.known.insert(0, stored.clone());
+        }
+        facts.stored = Some(stored);
+        Ok(())
+    }
+
+    /// Writes down what the images of the revision that serves turned out to be, and forgets revisions that are too many.
+    async fn settle(&self, seen: &Observed, facts: &mut Facts, name: &str, what: String) -> Result<(), Fault> {
+        let (client, host) = (&self.deps.client, host(seen, name)?);
+        let stored = facts.stored.clone().ok_or(Fault::Conflict)?;
+        if let Some(prepared) = facts.prepared.get(name).filter(|_| stored.images.is_empty()) {
+            let session = self.session(host).await?;
+            let place = seen.place(Vec::new());
+            let digests = app::digests(&session, &place, &stored.name).await.map_err(unreachable)?;
+            let stored = revisions::set_digests(client, &seen.app, &stored, &prepared.images, &digests).await?;
+            facts.stored = Some(stored);
+        }
+        let journals = seen.hosts.values().map(|host| &host.journal);
+        let running = journals.flat_map(|j| {
+            let coming = j.coming.as_ref().map(|coming| &coming.target);
+            j.live.iter().chain(coming).map(|target| target.revision.clone()).collect::<Vec<_>>()
+        });
+        let before = seen.status.previous_revision.iter().map(|revision| revision.name.clone());
+        let keep = running.chain([stored.name]).chain(before).collect();
+        let limit = usize::try_from(seen.app.spec.revision_history_limit).unwrap_or(0);
+        let gone = revisions::prune(client, &seen.app, &facts.known, &keep, limit).await?;
+        facts.known.retain(|known| !gone.contains(&known.name));
+        let settled = super::memory::Settled { at: Timestamp::now(), what };
+        self.memory.of(&seen.app, &host.uid()).set_settled(Some(settled));
         Ok(())
     }
 
@@ -165,19 +209,20 @@ impl AppDeploymentReconciler {
     }
 
     async fn prepare(&self, seen: &Observed, facts: &mut Facts, name: &str) -> Result<(), Fault> {
-        let (host, reading) = (host(seen, name)?, reading(facts)?);
+        let host = host(seen, name)?;
+        let material = facts.material.as_ref().ok_or(Fault::Conflict)?;
         let node = host.node.as_ref().ok_or(Fault::Conflict)?;
-        let mut spec = reading.spec.clone();
-        spec.default_health_path.clone_from(&node.spec.health_path);
-        spec.host_access.permitted = self.permits_host_access(node);
-        let word = format!("{} {} {spec:?} {}", spec.revision, spec.cause, spec.host_access.permitted);
+        let around = around(seen, Some(node), self.permits_host_access(node));
+        let spec = material.spec(&seen.app, &around);
+        let word = format!("{} {} {around:?} {:?}", spec.revision, spec.cause, spec.images);
+        let word = format!("{word} {} {} {}", spec.suspend, spec.maintenance, spec.history);
         let memory = self.memory.of(&seen.app, &host.uid());
         if let Some(prepared) = memory.prepared(&word) {
             facts.prepared.insert(name.to_owned(), prepared);
             return Ok(());
         }
         let session = self.session(host).await?;
-        let place = seen.place(reading.registries.clone());
+        let place = seen.place(material.registries());
         match app::prepare(&session, &place, &spec, seen.pool).await {
             Ok(prepared) => {
                 let prepared = Arc::new(prepared);
@@ -228,7 +273,8 @@ impl AppDeploymentReconciler {
         let session = self.session(host).await?;
         // Whatever becomes of it, the host is another one then.
         facts.looked.remove(name);
-        let (registries, secrets) = facts.reading.as_ref().map(|r| (r.registries.clone(), r.secrets.clone())).unwrap_or_default();
+        let material = facts.material.as_ref();
+        let (registries, secrets) = material.map(|m| (m.registries(), m.secrets())).unwrap_or_default();
         let place = seen.place(registries);
         if let deploy::Action::Route(routes) = &action {
             let outcome = self.route(&session, host, &view.journal.names, routes).await;
@@ -381,8 +427,18 @@ async fn forgotten(
     last
 }
 
-fn reading(facts: &Facts) -> Result<Arc<Reading>, Fault> {
-    facts.reading.clone().ok_or(Fault::Conflict)
+/// What the Node says, and how long a revision has to answer from outside: the first answer of a name waits for its
+/// certificate.
+fn around(seen: &Observed, node: Option<&Node>, host_access: bool) -> Around {
+    let is_known = |domain: &crate::api::app_deployment::Domain| {
+        Fqdn::parse(&domain.name).is_ok_and(|name| names::serves(seen, &name))
+    };
+    let known = seen.app.spec.domains.iter().all(is_known) && !seen.status.domains.is_empty();
+    Around {
+        health_path: node.map_or_else(|| "/".to_owned(), |node| node.spec.health_path.clone()),
+        host_access,
+        external_timeout: if known { ANSWERS } else { CERTIFIES },
+    }
 }
 
 fn host<'a>(seen: &'a Observed, name: &str) -> Result<&'a HostView, Fault> {

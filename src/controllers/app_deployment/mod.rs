@@ -10,6 +10,7 @@ pub mod observe;
 pub mod plan;
 mod report;
 
+use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -34,7 +35,7 @@ use crate::api::zone::Zone;
 use crate::controllers::hosts::Hosts;
 use crate::controllers::registry::Registry;
 use crate::probe::site::Asker;
-use crate::runtime::cache::{Cache, Key};
+use crate::runtime::cache::{Cache, Key, is_gone};
 use crate::runtime::claims::Claims;
 use crate::runtime::driver::{Outcome, Reconciler, Step};
 use crate::runtime::events::{Events, Note};
@@ -45,6 +46,8 @@ use crate::runtime::jobs::Jobs;
 pub struct AppDeploymentDeps {
     /// Our cluster's id.
     pub cluster: ClusterId,
+    /// The operator's own namespace, whose Secrets are no app's.
+    pub namespace: String,
     /// The API server, for the Secrets and `ConfigMaps` of apps, and their revisions.
     pub client: Client,
     /// Running Zones.
@@ -109,7 +112,8 @@ impl AppDeploymentReconciler {
 pub fn of_node(node: &Node, before: Option<&Node>, apps: &Cache<AppDeployment>) -> Vec<Key> {
     let seen = |node: &Node| {
         let status = node.status.clone().unwrap_or_default();
-        let bootstrapped = condition::get(&status.conditions, "Bootstrapped").map(|c| (c.status.clone(), c.message.clone()));
+        let bootstrapped =
+            condition::get(&status.conditions, "Bootstrapped").map(|c| (c.status.clone(), c.message.clone()));
         let resolvable = condition::is_true(&status.conditions, "Resolvable");
         (
             node.metadata.labels.clone(),
@@ -136,6 +140,21 @@ pub fn of_zone(zone: &Zone, apps: &Cache<AppDeployment>) -> Vec<Key> {
         let mut names = spec.chain(known).filter_map(|name| Fqdn::parse(name).ok());
         names.any(|name| name.is_within(&domain)) || app.spec.domains.is_empty()
     })
+}
+
+/// The Zones that an app has records in.
+#[must_use]
+pub fn zones_of(app: &AppDeployment) -> BTreeSet<&str> {
+    let known = app.status.iter().flat_map(|status| &status.domains);
+    known.filter_map(|domain| domain.zone.as_deref()).collect()
+}
+
+/// The Zones that an app just left.
+#[must_use]
+pub fn left(app: &AppDeployment, before: Option<&AppDeployment>) -> Vec<Key> {
+    let now = if is_gone(app, before) { BTreeSet::new() } else { zones_of(app) };
+    let before = before.map(zones_of).unwrap_or_default();
+    before.difference(&now).map(|zone| Key::cluster(*zone)).collect()
 }
 
 /// Apps that want a name that somebody held.

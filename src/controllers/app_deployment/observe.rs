@@ -11,8 +11,8 @@ use k8s_openapi::api::core::v1::Namespace;
 use kube::ResourceExt;
 use kube::core::{Selector, SelectorExt};
 
-use super::{AppDeploymentReconciler, available};
 use super::memory::Settled;
+use super::{AppDeploymentReconciler, available};
 use crate::api::app_deployment::{AppDeployment, AppDeploymentStatus, Publish};
 use crate::api::claim::Holder;
 use crate::api::condition;
@@ -209,7 +209,8 @@ impl AppDeploymentReconciler {
             let state = status.nodes.iter().find(|state| state.name == name);
             let node = self.deps.nodes.get(&Key::namespaced(&namespace, &name));
             // Another Node of the same name is another host, on which nothing was done yet.
-            let same = |node: &Node| state.and_then(|s| s.uid.as_ref()).is_none_or(|uid| node.uid().as_ref() == Some(uid));
+            let same =
+                |node: &Node| state.and_then(|s| s.uid.as_ref()).is_none_or(|uid| node.uid().as_ref() == Some(uid));
             let target = targets.iter().any(|node| node.name_any() == name);
             let went = node.as_deref().is_none_or(same);
             let journal = state.filter(|_| went || !target).and_then(|state| journal(state.journal.as_ref()?));
@@ -310,9 +311,8 @@ fn address(node: &Node) -> Option<IpAddr> {
 fn blocked(node: &Node) -> Option<(&'static str, String)> {
     let name = node.name_any();
     if node.spec.host.manage != HostManagement::Caddy {
-        let message = format!(
-            "Node {name} leaves its host alone: set its spec.host.manage to Caddy, and this goes on by itself"
-        );
+        let message =
+            format!("Node {name} leaves its host alone: set its spec.host.manage to Caddy, and this goes on by itself");
         return Some(("HostNotManaged", message));
     }
     if address(node).is_none() {

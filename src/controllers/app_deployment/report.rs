@@ -8,7 +8,7 @@ use super::available::{AVAILABLE, View, available};
 use super::names::{Name, lead};
 use super::observe::Observed;
 use super::plan::{Facts, Rollback, deploying, expired};
-use crate::api::app_deployment::{AppDeploymentStatus, DomainStatus, NodeState, Notes, Revision, Verification};
+use crate::api::app_deployment::{AppDeploymentStatus, DomainStatus, NodeState, Notes, Verification};
 use crate::api::condition::{self, Desired, READY, RECONCILING, STALLED, whole_seconds};
 use crate::api::names::Fqdn;
 use crate::controllers::set_paused;
@@ -25,6 +25,9 @@ pub const PENDING: &str = "Pending";
 const PUBLISHED: &str = "Published";
 /// The phase of a name that the app answers.
 const SERVING: &str = "Serving";
+
+/// How many revisions a status has room for.
+const SHOWN: usize = 64;
 
 /// The message of the condition `Paused`.
 pub const PAUSED: &str = "paused by the annotation roadstead.dev/paused: what runs stays as it is";
@@ -73,9 +76,13 @@ fn causes(seen: &Observed, facts: &Facts) -> BTreeMap<String, Failure> {
         let ill = host.containers.iter().find(|c| c.revision.as_ref() == Some(&live.revision) && !c.one_off)?;
         let service = &ill.service;
         let (reason, what) = match (ill.state, ill.oom_killed) {
-            (_, true) => ("OOMKilled", format!("was ended for want of memory, and started {} times again", ill.restarts)),
+            (_, true) => {
+                ("OOMKilled", format!("was ended for want of memory, and started {} times again", ill.restarts))
+            }
             (State::Exited, _) => ("ContainerExited", format!("ended with code {}", ill.exit_code)),
-            (State::Restarting, _) => ("ContainerRestarting", format!("ends again and again, with code {}", ill.exit_code)),
+            (State::Restarting, _) => {
+                ("ContainerRestarting", format!("ends again and again, with code {}", ill.exit_code))
+            }
             (State::Created | State::Running, _) => return None,
         };
         let message = format!("the container of service `{service}` {what}: see `docker logs` on Node {name}");
@@ -86,17 +93,13 @@ fn causes(seen: &Observed, facts: &Facts) -> BTreeMap<String, Failure> {
 
 /// Which revision is wanted, which one was before, and what the seed's fields say of them.
 fn revisions(seen: &Observed, facts: &Facts, status: &mut AppDeploymentStatus, now: Timestamp) {
-    if let Some(reading) = &facts.reading {
-        let name = &reading.spec.revision;
-        if status.current_revision.as_ref().is_none_or(|current| current.name != *name) {
-            let current = Revision {
-                name: name.clone(),
-                compose_hash: Some(reading.compose_hash.clone()),
-                images: Vec::new(),
-            };
-            status.previous_revision = status.current_revision.replace(current);
+    if let (Some(reading), Some(stored)) = (&facts.reading, &facts.stored) {
+        let before = status.current_revision.replace(stored.status());
+        if before.as_ref().is_some_and(|before| before.name != stored.name) {
+            status.previous_revision = before;
         }
         status.compose_hash = Some(reading.compose_hash.clone());
+        status.revisions = facts.known.iter().take(SHOWN).map(|known| known.name.clone()).collect();
     }
     if let Some(prepared) = facts.prepared.values().next() {
         status.entry_service = Some(prepared.entry.service.clone());
@@ -122,7 +125,8 @@ fn revisions(seen: &Observed, facts: &Facts, status: &mut AppDeploymentStatus, n
 fn domains(seen: &Observed, facts: &Facts, status: &mut AppDeploymentStatus) {
     let led = lead(seen);
     let answered = |name: &str| {
-        let answers = |host: &&super::observe::HostView| host.journal.live.is_some() && host.journal.names.contains(name);
+        let answers =
+            |host: &&super::observe::HostView| host.journal.live.is_some() && host.journal.names.contains(name);
         !led.is_empty() && led.iter().all(answers)
     };
     for domain in &mut status.domains {
@@ -202,6 +206,7 @@ pub fn named(
             // A name that leads elsewhere has to be found there anew.
             phase: known.filter(|_| same).and_then(|known| known.phase.clone()).or(Some(PENDING.to_owned())),
             message: None,
+            zone: name.zone.clone().filter(|_| !addresses.is_empty()),
             addresses,
             verification: known.and_then(|known| known.verification.clone()),
         }
@@ -327,4 +332,3 @@ pub fn notes(old: &AppDeploymentStatus, new: &AppDeploymentStatus) -> Vec<Note> 
     }
     notes
 }
-

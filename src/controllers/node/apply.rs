@@ -140,7 +140,7 @@ impl NodeReconciler {
             Action::SayLeft => {
                 let address = seen.node.spec.address.as_deref().unwrap_or_default();
                 let message = format!(
-                    "the host {address} stays as it is, with Docker, Caddy and /opt/roadstead: remove the file \
+                    "the host {address} stays as it is, with what was set up there (Docker, Caddy, /opt/roadstead): remove the file \
                      /opt/roadstead/owner there before another Node may have it"
                 );
                 self.deps.events.publish(seen.node.object_ref(&()), Note::normal("HostLeft", message));

@@ -143,7 +143,7 @@ mod tests {
     #[test]
     fn the_node_s_name_is_served_by_the_app_that_noted_it_and_is_live() {
         let live = json!({"names": ["web-1.example.com"], "live": {"service": "web", "port": 3000, "revision": "r1"}});
-        let target = |journal| target_of("web-1.example.com", &node(), [&app("shop", Some("u1"), journal)]);
+        let target = |journal: &Value| target_of("web-1.example.com", &node(), [&app("shop", Some("u1"), journal)]);
         assert_eq!(target(&live), Some(CaddyTarget { service: "web".to_owned(), port: 3000 }));
         assert_eq!(target(&json!({"names": ["web-1.example.com"], "live": null})), None);
         assert_eq!(target(&json!({"names": ["a.example.com"], "live": live["live"]})), None);

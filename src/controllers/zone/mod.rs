@@ -35,6 +35,7 @@ use super::credential::Credentials;
 use super::orphans::Reports;
 use super::registry::Registry;
 use super::users;
+use crate::api::app_deployment::AppDeployment;
 use crate::api::claim::HostnameClaim;
 use crate::api::environment::Environment;
 use crate::api::names::ClusterId;
@@ -68,6 +69,8 @@ pub struct ZoneDeps {
     pub environments: Cache<Environment>,
     /// All ServerGroups.
     pub groups: Cache<ServerGroup>,
+    /// All apps.
+    pub apps: Cache<AppDeployment>,
     /// Where running Zones are found.
     pub registry: Arc<Registry>,
     /// What the last sweep found.

@@ -12,6 +12,7 @@ use crate::api::claim::Holder;
 use crate::api::names::Fqdn;
 use crate::api::zone::Zone;
 use crate::controllers::access::Attempt;
+use crate::controllers::app_deployment;
 use crate::controllers::credential::Purpose;
 use crate::controllers::orphans::Kind;
 use crate::controllers::users::Users;
@@ -51,7 +52,7 @@ impl ZoneReconciler {
             deps.credentials.refused(&reference.name, version);
         }
         let credential = deps.credentials.read(reference, Purpose::Cloudflare).await?;
-        let users = if zone.metadata.deletion_timestamp.is_some() { self.users(&name) } else { Users::default() };
+        let users = if zone.metadata.deletion_timestamp.is_some() { self.users(zone) } else { Users::default() };
         Ok(Observed {
             zone: zone.clone(),
             status: <Self as Reconciler>::status(zone),
@@ -82,13 +83,16 @@ impl ZoneReconciler {
         memory.counted.map(|(_, ours)| Records { ours })
     }
 
-    fn users(&self, name: &str) -> Users {
+    fn users(&self, zone: &Zone) -> Users {
+        let name = zone.name_any();
         let (nodes, environments) = (self.deps.nodes.all(), self.deps.environments.all());
         let nodes = nodes.iter().map(|node| &**node).filter(|node| node.spec.zone_ref.name == name);
         let of = environments.iter().map(|e| &**e).filter(|e| e.spec.node.zone_ref.name == name);
         let groups = self.deps.groups.all();
         let groups = groups.iter().map(|group| &**group).filter(|group| group.spec.zone_ref.name == name);
-        Users::of(nodes, of).and(groups)
+        let apps = self.deps.apps.all();
+        let apps = apps.iter().map(|app| &**app).filter(|app| app_deployment::zones_of(app).contains(name.as_str()));
+        Users::of(nodes, of).and(groups).and_apps(apps)
     }
 
     pub(super) fn remember(&self, zone: &Zone, change: impl FnOnce(&mut super::Memory)) {

@@ -25,7 +25,7 @@ const ANSWER: HttpLimits = HttpLimits { time: Duration::from_secs(5), body: 1 <<
 /// How much of an answer's text is said.
 const WIDTH: usize = 120;
 
-const ASK: &str = r#"printf '%s\n' "$@" | inspect container inspect --format '{"id":{{json .Id}},"service":{{json
+const ASK: &str = r#"printf '%s\n' "$@" | inspect container inspect --format '{"id":{{json .ID}},"service":{{json
   (index .Config.Labels "com.docker.compose.service")}},"networks":{{json .NetworkSettings.Networks}}}' >"$scratch/all"
 hand containers "$scratch/all"
 hand end /dev/null"#;

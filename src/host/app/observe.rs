@@ -48,17 +48,31 @@ pub async fn observe(
 
 /// A container, as the script says it.
 #[derive(Deserialize)]
-#[serde(rename_all = "camelCase")]
 struct Inspected {
     id: String,
     image: String,
     labels: Option<BTreeMap<String, String>>,
+    state: Status,
+    restarts: u32,
+}
+
+/// Its state, as Docker says it.
+#[derive(Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct Status {
     status: String,
     exit_code: i64,
-    #[serde(default)]
+    #[serde(default, rename = "OOMKilled")]
     oom_killed: bool,
-    health: Option<String>,
-    restarts: u32,
+    #[serde(default)]
+    health: Option<Checked>,
+}
+
+/// What its health check says.
+#[derive(Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct Checked {
+    status: String,
 }
 
 /// A network, as the script says it.
@@ -102,13 +116,13 @@ fn container(inspected: Inspected) -> Container {
         revision: labels.remove(REVISION),
         one_off: labels.get(ONE_OFF).is_some_and(|one_off| one_off.eq_ignore_ascii_case("true")),
         hash: labels.remove(HASH_LABEL),
-        state: match inspected.status.as_str() {
+        state: match inspected.state.status.as_str() {
             "created" => State::Created,
             "running" | "paused" => State::Running,
             "restarting" => State::Restarting,
             _ => State::Exited,
         },
-        health: match inspected.health.as_deref() {
+        health: match inspected.state.health.as_ref().map(|health| health.status.as_str()) {
             Some("starting") => Some(Health::Starting),
             Some("healthy") => Some(Health::Healthy),
             Some("unhealthy") => Some(Health::Unhealthy),
@@ -116,8 +130,8 @@ fn container(inspected: Inspected) -> Container {
         },
         id: inspected.id,
         image: inspected.image,
-        exit_code: inspected.exit_code,
-        oom_killed: inspected.oom_killed,
+        exit_code: inspected.state.exit_code,
+        oom_killed: inspected.state.oom_killed,
         restarts: inspected.restarts,
     }
 }

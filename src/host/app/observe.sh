@@ -13,23 +13,22 @@ all() {
   sort -u "$scratch/ids"
 }
 
-format='{"id":{{json .Id}},"image":{{json .Image}},"labels":{{json .Config.Labels}},"status":{{json .State.Status}},'
-format=$format'"exitCode":{{json .State.ExitCode}},"oomKilled":{{json .State.OOMKilled}},'
-format=$format'"health":{{with .State.Health}}{{json .Status}}{{else}}null{{end}},"restarts":{{json .RestartCount}}}'
+format='{"id":{{json .ID}},"image":{{json .Image}},"labels":{{json .Config.Labels}},"state":{{json .State}},'
+format=$format'"restarts":{{json .RestartCount}}}'
 all ps --all --quiet >"$scratch/containers"
 inspect container inspect --format "$format" <"$scratch/containers" >"$scratch/all"
 hand containers "$scratch/all"
 
 all network ls --quiet >"$scratch/networks"
 echo edge >>"$scratch/networks"
-inspect network inspect --format '{"id":{{json .Id}},"name":{{json .Name}},"labels":{{json .Labels}}}' \
+inspect network inspect --format '{"id":{{json .ID}},"name":{{json .Name}},"labels":{{json .Labels}}}' \
   <"$scratch/networks" >"$scratch/all"
 hand networks "$scratch/all"
 echo "$proxy" | inspect container inspect --format '{{json .NetworkSettings.Networks}}' >"$scratch/all"
 hand proxy "$scratch/all"
 
 if [ $# -gt 0 ]; then
-  printf '%s\n' "$@" | inspect image inspect --format '{{.Id}}' >"$scratch/all"
+  printf '%s\n' "$@" | inspect image inspect --format '{{.ID}}' >"$scratch/all"
   hand images "$scratch/all"
   docker ps --all --quiet --no-trunc >"$scratch/ids"
   inspect container inspect --format '{{.Image}}' <"$scratch/ids" >"$scratch/all"

@@ -1,7 +1,7 @@
 //! One connection: made, authenticated, watched, and the channels that are opened in it.
 
 use std::fmt;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -66,6 +66,8 @@ pub(super) struct Link {
     handle: client::Handle<Client>,
     notes: Arc<Notes>,
     channels: Arc<Semaphore>,
+    /// How many were opened so far.
+    opened: AtomicU64,
     /// The host left the opening of a channel unanswered.
     stuck: AtomicBool,
     pub(super) server: String,
@@ -131,6 +133,13 @@ impl Session {
         &self.host_key
     }
 
+    /// How many commands were run, files written and connections made through it so far: what its work cost in round
+    /// trips, each of these being one.
+    #[must_use]
+    pub fn opened(&self) -> u64 {
+        self.link.opened.load(Ordering::Relaxed)
+    }
+
     /// Whether the connection is of no more use. A silent host is known to be gone only after its keep-alives.
     #[must_use]
     pub fn is_closed(&self) -> bool {
@@ -184,6 +193,7 @@ async fn establish(
         handle,
         notes: Arc::clone(notes),
         channels: Arc::new(Semaphore::new(options.channels)),
+        opened: AtomicU64::new(0),
         stuck: AtomicBool::new(false),
         server,
         user: target.user.clone(),
@@ -239,6 +249,7 @@ impl Link {
             return Err(Error::Invalid(format!("`{}` cannot be asked for: it holds a NUL", words.escape_debug())));
         }
         let permit = Arc::clone(&self.channels).acquire_owned().await.map_err(|_| self.cut())?;
+        self.opened.fetch_add(1, Ordering::Relaxed);
         let (hand, opened) = oneshot::channel();
         let link = Arc::clone(self);
         tokio::spawn(async move {

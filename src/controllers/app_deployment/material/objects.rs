@@ -1,12 +1,13 @@
 //! The Secrets and ConfigMaps an app refers to: each is read once, with `get`, in the app's own namespace and nowhere
 //! else. What is in them is handed on and never printed.
 
+use futures::future::BoxFuture;
+use futures::{FutureExt, StreamExt, TryStreamExt, stream};
 use std::collections::BTreeMap;
 use std::fmt;
 use std::time::Duration;
 
 use bytes::Bytes;
-use futures::{StreamExt, TryStreamExt, stream};
 use k8s_openapi::ByteString;
 use k8s_openapi::api::core::v1::{ConfigMap, Secret};
 use kube::{Api, Client, ResourceExt};
@@ -84,11 +85,18 @@ impl Objects {
                 once.push(reference);
             }
         }
-        let reading = stream::iter(once).map(|reference| async move {
-            let object = get(client, namespace, &reference).await?;
-            Ok::<_, Fault>(((reference.kind, reference.name.to_owned()), object))
-        });
-        let all = reading.buffered(AT_ONCE).try_collect().await?;
+        // Boxed: the compiler cannot tell that a future over borrowed references may go to another thread.
+        let reading: Vec<BoxFuture<'_, Result<_, Fault>>> = once
+            .into_iter()
+            .map(|reference| {
+                async move {
+                    let object = get(client, namespace, &reference).await?;
+                    Ok(((reference.kind, reference.name.to_owned()), object))
+                }
+                .boxed()
+            })
+            .collect();
+        let all = stream::iter(reading).buffered(AT_ONCE).try_collect().await?;
         Ok(Self { namespace: namespace.to_owned(), all })
     }
 

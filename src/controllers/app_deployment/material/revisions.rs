@@ -57,6 +57,12 @@ struct Data {
 }
 
 impl Stored {
+    /// One of which only the name matters.
+    #[cfg(test)]
+    pub fn named(name: &str) -> Self {
+        Self { name: name.to_owned(), number: 1, images: BTreeMap::new(), recipe: None, resource_version: None }
+    }
+
     /// What is shown of it.
     #[must_use]
     pub fn status(&self) -> Revision {

@@ -50,12 +50,7 @@ pub fn wanted(seen: &Observed, facts: &Facts, name: &str) -> Option<deploy::Want
 }
 
 /// What is known of a host to the deploy's plan; `None` if it was not looked at.
-pub fn view(
-    seen: &Observed,
-    facts: &Facts,
-    name: &str,
-    wanted: Option<deploy::Wanted>,
-) -> Option<deploy::Observed> {
+pub fn view(seen: &Observed, facts: &Facts, name: &str, wanted: Option<deploy::Wanted>) -> Option<deploy::Observed> {
     let answers = facts.answers.get(name).cloned().unwrap_or_default();
     Some(deploy::Observed {
         app: seen.mark.key.clone(),

@@ -20,6 +20,7 @@ use jiff::Timestamp;
 
 use super::apply::Reading;
 use super::material::Material;
+use super::material::revisions::Stored;
 use super::memory::Answers;
 use super::names::lead;
 use super::observe::{HostView, Observed};
@@ -90,12 +91,14 @@ impl Action {
 /// What was learned in this pass and need not survive it.
 #[derive(Default)]
 pub struct Facts {
-    /// What the object refers to, as it comes to a host.
-    pub reading: Option<Arc<Reading>>,
+    /// What the object refers to, as far as anything is decided by it.
+    pub reading: Option<Reading>,
     /// All of it, as it is stored.
     pub material: Option<Material>,
-    /// The revision is stored.
-    pub stored: bool,
+    /// The revisions that are kept, newest first.
+    pub known: Vec<Stored>,
+    /// The one that is wanted, stored.
+    pub stored: Option<Stored>,
     /// How the claims stand, as the API server just said.
     pub claimed: BTreeMap<(String, Role), claims::Standing>,
     /// Claims given back.
@@ -173,12 +176,7 @@ fn back_off(seen: &Observed, now: Timestamp) -> Option<Duration> {
     Duration::try_from(not_before.duration_since(now)).ok().filter(|left| !left.is_zero())
 }
 
-pub(super) fn wait(
-    reason: &'static str,
-    message: impl Into<String>,
-    after: Duration,
-    keep_ready: bool,
-) -> AppStep {
+pub(super) fn wait(reason: &'static str, message: impl Into<String>, after: Duration, keep_ready: bool) -> AppStep {
     Step::Wait(Wait { reason, message: message.into(), after, keep_ready })
 }
 
@@ -201,7 +199,7 @@ fn forwards(seen: &Observed, facts: &Facts, now: Timestamp) -> AppStep {
         return wait(reason, message.clone(), WATCHED, false);
     }
     let Some(reading) = &facts.reading else { return Step::Do(Action::Read) };
-    if !facts.stored {
+    if facts.stored.is_none() {
         return Step::Do(Action::Store);
     }
     if let Some(name) = unmeasured(seen, facts) {
@@ -227,7 +225,8 @@ fn forwards(seen: &Observed, facts: &Facts, now: Timestamp) -> AppStep {
         Turn::NoTarget => wait("NoTarget", "no Node is a target; nothing is taken away for that", WATCHED, false),
         Turn::Repoint | Turn::WaitOut(_) | Turn::Remove(_) | Turn::Done { .. } => {
             let what = fingerprint(seen, reading);
-            let whole = |host: &HostView| host.settled.as_ref().is_some_and(|settled| is_fresh(seen, settled, &what, now));
+            let whole =
+                |host: &HostView| host.settled.as_ref().is_some_and(|settled| is_fresh(seen, settled, &what, now));
             let due = seen.hosts.iter().filter(|(_, host)| host.target && !whole(host) && host.blocked.is_none());
             for (name, _) in due {
                 if let Some(step) = host::work(seen, facts, name, now) {
@@ -252,10 +251,7 @@ fn fingerprint(seen: &Observed, reading: &Reading) -> String {
     let leads: Vec<_> = lead(seen).iter().filter_map(|host| host.address).collect();
     let hosts: Vec<_> = seen.hosts.iter().filter(|(_, h)| h.target).map(|(name, h)| (name, h.uid())).collect();
     let live: Vec<_> = seen.hosts.values().map(|h| h.journal.live.as_ref().map(|live| &live.revision)).collect();
-    format!(
-        "{:?} {} {} {leads:?} {hosts:?} {live:?}",
-        seen.app.metadata.generation, reading.spec.revision, reading.spec.cause
-    )
+    format!("{:?} {} {} {leads:?} {hosts:?} {live:?}", seen.app.metadata.generation, reading.revision, reading.cause)
 }
 
 /// What remains once every target is as it should be.
@@ -342,7 +338,7 @@ fn standing(host: &HostView, reading: &Reading, refused: Option<&(&'static str, 
     if let Some((reason, _)) = refused {
         return Standing::Failed((*reason).to_owned());
     }
-    let (revision, cause) = (&reading.spec.revision, &reading.spec.cause);
+    let (revision, cause) = (&reading.revision, &reading.cause);
     let failed = journal.failed.as_ref().filter(|f| f.revision == *revision && f.cause == *cause);
     match (&journal.live, failed) {
         (_, Some(failed)) => Standing::Failed(failed.reason.clone()),

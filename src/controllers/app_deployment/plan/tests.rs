@@ -14,9 +14,8 @@ use crate::controllers::app_deployment::available;
 use crate::controllers::app_deployment::memory::Settled;
 use crate::controllers::app_deployment::observe::ZoneView;
 use crate::controllers::app_deployment::{observe, report};
-use crate::host::app::Spec;
-use crate::host::compose::strategy::{Asked, Kind, Strategy};
-use crate::host::compose::{Entry, entry, refuse};
+use crate::host::compose::Entry;
+use crate::host::compose::strategy::{Kind, Strategy};
 use crate::host::deploy::conclude::conclude;
 use crate::host::deploy::model::{APP, Behaviour, NAME, World, wanted};
 use crate::runtime::claims::Claimant;
@@ -34,8 +33,7 @@ struct Cloud {
 }
 
 fn node(name: &str) -> Arc<Node> {
-    let metadata =
-        ObjectMeta { name: Some(name.into()), uid: Some(format!("uid-{name}")), ..ObjectMeta::default() };
+    let metadata = ObjectMeta { name: Some(name.into()), uid: Some(format!("uid-{name}")), ..ObjectMeta::default() };
     Arc::new(Node { metadata, ..Node::default() })
 }
 
@@ -68,31 +66,7 @@ fn zone() -> ZoneView {
 }
 
 fn reading(revision: &str) -> Reading {
-    let spec = Spec {
-        revision: revision.into(),
-        cause: "1".into(),
-        compose: String::new(),
-        files: BTreeMap::new(),
-        images: Vec::new(),
-        values: BTreeMap::new(),
-        only: BTreeMap::new(),
-        entry: entry::Asked::default(),
-        host_access: refuse::HostAccess::default(),
-        strategy: Asked::default(),
-        updates: BTreeMap::new(),
-        pre_deploy: None,
-        edge: false,
-        health_path: None,
-        default_health_path: "/".into(),
-        start_period: 10,
-        health_timeout: 20,
-        external_timeout: 15,
-        drain: 30,
-        history: 1,
-        suspend: false,
-        maintenance: false,
-    };
-    Reading { spec, compose_hash: "sha256:1".into(), registries: Vec::new(), secrets: Vec::new() }
+    Reading { revision: revision.into(), cause: "1".into(), compose_hash: "sha256:1".into() }
 }
 
 impl Cloud {
@@ -124,8 +98,7 @@ impl Cloud {
         };
         let worlds: BTreeMap<_, _> = nodes.iter().map(|name| ((*name).to_owned(), World::new())).collect();
         let now = World::new().now;
-        let mut cloud =
-            Self { seen, facts: Facts::default(), worlds, now, revision: String::new(), log: Vec::new() };
+        let mut cloud = Self { seen, facts: Facts::default(), worlds, now, revision: String::new(), log: Vec::new() };
         cloud.want("r1", Behaviour::Well);
         cloud
     }
@@ -230,8 +203,8 @@ impl Cloud {
 
     fn act(&mut self, action: Action) {
         match action {
-            Action::Read => self.facts.reading = Some(Arc::new(reading(&self.revision))),
-            Action::Store => self.facts.stored = true,
+            Action::Read => self.facts.reading = Some(reading(&self.revision)),
+            Action::Store => self.facts.stored = Some(Stored::named(&self.revision)),
             Action::Claim(reservation, role) => {
                 self.log.push(format!("claim {} {role:?}", reservation.name));
                 self.standing((reservation.name, role), claims::Standing::Ours);
@@ -253,8 +226,7 @@ impl Cloud {
             Action::AdoptRecords(zone, _) => drop(self.facts.adopted.insert(zone)),
             Action::Prepare(name) => {
                 let wanted = deploy::Wanted { domains: BTreeMap::new(), ..wanted(&self.revision) };
-                let entry =
-                    Entry { service: "web".into(), port: 8080, domain: None, health_path: None };
+                let entry = Entry { service: "web".into(), port: 8080, domain: None, health_path: None };
                 let strategy = Strategy { kind: Kind::BlueGreen, obstacles: Vec::new(), message: String::new() };
                 let (empty_variables, images) = (BTreeSet::new(), BTreeMap::new());
                 let prepared = Prepared { wanted, entry, strategy, empty_variables, images };
@@ -544,7 +516,10 @@ fn without_names_of_its_own_an_app_is_reached_by_its_nodes_name_which_that_publi
     cloud.app().spec.domains.clear();
     assert_eq!(cloud.run(), Step::Done);
     assert!(cloud.worlds["a"].routes.contains_key("a.example.com"));
-    assert_eq!(cloud.log.iter().filter(|said| said.starts_with("claim")).collect::<Vec<_>>(), ["claim a.example.com Http"]);
+    assert_eq!(
+        cloud.log.iter().filter(|said| said.starts_with("claim")).collect::<Vec<_>>(),
+        ["claim a.example.com Http"]
+    );
     assert!(!cloud.log.iter().any(|said| said.starts_with("declare")), "{:#?}", cloud.log);
 }
 

@@ -208,9 +208,7 @@ fn an_existing_host_is_left_as_it_is_which_is_said_once_and_a_vm_simply_goes() {
         let mut seen = delete(seen);
         (seen.status.fqdn, seen.status.record, seen.name, seen.address) =
             (None, None, Some(Standing::Free), Some(Standing::Free));
-        spec(&mut seen, |node| {
-            node.metadata.annotations.get_or_insert_default().insert("roadstead.dev/abandon".into(), "dns".into())
-        });
+        annotate(&mut seen, "abandon", "dns");
         seen
     };
     let said = || Facts { said: vec!["dns"], ..Facts::default() };

@@ -15,7 +15,7 @@ use crate::api::kstatus::{Verdict, follows, mostly, obeys_the_rules, verdict_on}
 use crate::api::names::Fqdn;
 use crate::api::node::Addresses;
 use crate::api::refs::HostManagement;
-use crate::controllers::node::plan::{HostView, Verdict};
+use crate::controllers::node::plan::{self, HostView};
 use crate::controllers::provider::Held;
 use crate::dns::Refusal;
 
@@ -169,14 +169,14 @@ fn hosts() -> impl Strategy<Value = HostView> {
     let message = || "what to do".to_owned();
     let verdicts = vec![
         None,
-        Some(Verdict::Serves { certificate: Err(message()) }),
-        Some(Verdict::Refused { reason: "PortInUse", message: message() }),
-        Some(Verdict::Broken { reason: "BootstrapFailed", message: message() }),
-        Some(Verdict::Unseen { reason: "HostUnreachable", message: message() }),
+        Some(plan::Verdict::Serves { certificate: Err(message()) }),
+        Some(plan::Verdict::Refused { reason: "PortInUse", message: message() }),
+        Some(plan::Verdict::Broken { reason: "BootstrapFailed", message: message() }),
+        Some(plan::Verdict::Unseen { reason: "HostUnreachable", message: message() }),
     ];
     let work = mostly(None, vec![Some("looking at it".to_owned()), Some("pulling images".to_owned())]);
     let unset = mostly(None, vec![Some("set hosts.caddyImage".to_owned())]);
-    let verdict = mostly(Some(Verdict::Serves { certificate: Ok(()) }), verdicts);
+    let verdict = mostly(Some(plan::Verdict::Serves { certificate: Ok(()) }), verdicts);
     (unset, verdict, mostly(true, vec![false]), work).prop_map(|(unset, verdict, fresh, work)| HostView {
         unset,
         verdict,
@@ -284,7 +284,7 @@ fn serves(seen: &Observed) -> bool {
     let said = condition::get(&seen.status.conditions, "Bootstrapped");
     match &host.verdict {
         _ if host.unset.is_some() => false,
-        Some(verdict) => *verdict == Verdict::Serves { certificate: Ok(()) },
+        Some(verdict) => *verdict == plan::Verdict::Serves { certificate: Ok(()) },
         None => said.is_some_and(|said| said.status == "True" && said.observed_generation == generation),
     }
 }
