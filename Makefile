@@ -27,10 +27,11 @@ test: controlplane ## everything the README claims, against a real control plane
 test-hosts: ## container VMs with real cloud-init, OpenSSH and Docker, on Linux as root; installs Debian packages they need
 	@$(stage) "packages" "1 min the first time" tests/vm/packages.sh
 	@$(stage) "VM image" "3 min and 600 MB the first time on 2 cores" tests/vm/build-image.sh
-	@$(stage) "build" "7 min cold on 2 cores" cargo test --test vms --test bootstrap --test deploy --no-run
+	@$(stage) "control plane" "7 min cold on 2 cores" tests/controlplane/build.sh
+	@$(stage) "build" "7 min cold on 2 cores" cargo test --test vms --test bootstrap --test deploy --test hosts --no-run
 	@$(stage) "caddy" "seconds" tests/tools/caddy/build.sh
-	@$(stage) "hosts" "12 min on 2 cores" tests/vm/with.sh bash -c \
-	  'cargo test --test vms -- --ignored && cargo test --test bootstrap -- --ignored && cargo test --test deploy -- --ignored'
+	@$(stage) "hosts" "25 min on 2 cores" tests/vm/with.sh bash -c \
+	  'for test in vms bootstrap deploy hosts; do cargo test --test $$test -- --ignored || exit; done'
 
 test-crash: controlplane ## kill the operator at every one of its writes, in every way: the full matrix
 	@$(stage) "build" "7 min cold on 2 cores" cargo build --workspace --all-targets

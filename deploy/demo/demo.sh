@@ -4,7 +4,9 @@
 # Starts a Kubernetes control plane of its own, a simulator of Cloudflare, DigitalOcean and DNS, two web servers, and the
 # operator with its REST API; applies deploy/examples/ and a ServerGroup over the two behind a Worker, which real workerd
 # runs, shows what came of it, kills one of them and shows where the group and its Worker point then, deletes all, and shows
-# that nothing is left. Touches loopback only.
+# that nothing is left. Then, where containers can be VMs, an app on a host that boots: hosts.sh. Touches loopback only,
+# and a bridge of its own for VMs.
+#   HOSTS=0           leave that last part out
 #   KEEP=1            stay up afterwards (before the deletion), with the commands to use it; Ctrl-C ends it
 #   DEMO_KUBECONFIG=F use the cluster of that file instead, after asking; DEMO_YES=1 answers the question. KUBECONFIG is
 #                     never used: a demo must not land in whatever cluster happens to be exported.
@@ -94,6 +96,14 @@ hold() { # OUT SCRIPT ARGUMENTS…
   set +m
 }
 
+# Ends a program under supervision, and forgets it.
+end() { # PIDFILE CHILD
+  local index
+  kill "$(cat "$1")"
+  wait "$2" 2>/dev/null || true
+  for index in "${!children[@]}"; do [[ ${children[index]} != "$2" ]] || unset "children[index]"; done
+}
+
 if [[ -n ${DEMO_KUBECONFIG:-} ]]; then
   kubeconfig=$DEMO_KUBECONFIG
   [[ -r $kubeconfig ]] || fail "DEMO_KUBECONFIG=$kubeconfig is not readable"
@@ -165,15 +175,19 @@ echo "$first and $second"
 say "starting the operator (2 s)"
 metrics=127.0.0.1:$(free_port)
 gateway=127.0.0.1:$(free_port)
-KUBECONFIG=$kubeconfig hold "$run/operator.pid" tests/support/supervise.sh "$run/operator.log" \
-  "$target/debug/roadstead" run --namespace roadstead-system --cluster-id demo \
-  --cloudflare-api "$sim_http/cloudflare/client/v4" --digitalocean-api "$sim_http/digitalocean" \
-  --metrics-addr "$metrics" --resolvers "$resolver" --authority "$authority" \
-  --settle-time 2s --ttl-wait-cap 2s --resync 10s --orphan-interval 30s --probe-allow-cidr 127.0.0.0/8 \
+ready() { curl --silent --fail "http://$metrics/readyz" || { alive || fail "the operator ended"; false; }; }
+start_operator() { # FURTHER SETTINGS…
+  KUBECONFIG=$kubeconfig hold "$run/operator.pid" tests/support/supervise.sh "$run/operator.log" \
+    "$target/debug/roadstead" run --namespace roadstead-system --cluster-id demo \
+    --cloudflare-api "$sim_http/cloudflare/client/v4" --digitalocean-api "$sim_http/digitalocean" \
+    --metrics-addr "$metrics" --authority "$authority" \
+    --settle-time 2s --ttl-wait-cap 2s --resync 10s --orphan-interval 30s "$@"
+  operator_child=${children[-1]}
+  await 60 "the operator to be ready" ready
+}
+start_operator --resolvers "$resolver" --probe-allow-cidr 127.0.0.0/8 \
   --gateway-addr "$gateway" --gateway-namespace roadstead-groups --gateway-zone example-com --signup open \
   --history-file "$run/history.sqlite"
-ready() { curl --silent --fail "http://$metrics/readyz" || { alive || fail "the operator ended"; false; }; }
-await 60 "the operator to be ready" ready
 
 # The Secrets of the examples hold placeholders for your own tokens; the simulated ones are in place already.
 shopt -s nullglob
@@ -254,9 +268,7 @@ say "a group of two servers: where its clients go, and where they go when one di
 await 30 "the group to list both servers" lists "$both"
 shown
 killed=$SECONDS
-kill "$(cat "$run/second.pid")"
-wait "$second_child" 2>/dev/null || true
-for index in "${!children[@]}"; do [[ ${children[index]} != "$second_child" ]] || unset "children[index]"; done
+end "$run/second.pid" "$second_child"
 await 30 "the group to list the living server alone" lists "$first"
 await 30 "the Worker to lead to the living server alone" leads_to "${first#*:}"
 echo "  $second is killed; $((SECONDS - killed)) s later:"
@@ -335,4 +347,8 @@ if [[ -n $claims ]]; then
 fi
 say "what the clouds were asked in all"
 journal
+
+source deploy/demo/hosts.sh
+if hosts_possible; then hosts; fi
+
 say "nothing is left; ending every process of the demo"

@@ -99,14 +99,22 @@ fn put(sender: &mpsc::UnboundedSender<Key>, keys: impl IntoIterator<Item = Key>)
 impl Wakes {
     /// One channel a controller.
     pub fn new() -> (Self, Streams) {
-        let ((zones, z), (providers, p)) = (channel(), channel());
-        let ((nodes, n), (environments, e)) = (channel(), channel());
-        let ((groups, g), (apps, apps_out)) = (channel(), channel());
+        let ((zones, to_zones), (providers, to_providers)) = (channel(), channel());
+        let ((nodes, to_nodes), (environments, to_environments)) = (channel(), channel());
+        let ((groups, to_groups), (apps, to_apps)) = (channel(), channel());
         let (healths, healths_out) = mpsc::unbounded_channel();
         let again = (healths.clone(), healths_out);
         (
             Self { zones, providers, nodes, environments, groups, apps, healths },
-            Streams { zones: z, providers: p, nodes: n, environments: e, groups: g, apps: apps_out, healths: again },
+            Streams {
+                zones: to_zones,
+                providers: to_providers,
+                nodes: to_nodes,
+                environments: to_environments,
+                groups: to_groups,
+                apps: to_apps,
+                healths: again,
+            },
         )
     }
 

@@ -1,0 +1,13 @@
+//! Nodes whose hosts are managed, and apps on them, as a person sees them: manifests go in, and container VMs with real
+//! OpenSSH, Docker and Caddy answer over HTTPS with certificates of a real ACME server. `make test-hosts` starts the rig.
+#![allow(clippy::unwrap_used, clippy::panic, reason = "tests say bluntly what they expect")]
+
+#[path = "../world/mod.rs"]
+mod world;
+
+mod apps;
+mod nodes;
+mod previews;
+mod rig;
+mod visitor;
+mod workflow;
