@@ -161,6 +161,20 @@ pub struct NodeState {
 }
 
 /// Notes of the operator, kept as they are.
-#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
-#[schemars(extend("x-kubernetes-preserve-unknown-fields" = true, "type" = "object"))]
-pub struct Notes(#[schemars(skip)] pub serde_json::Map<String, serde_json::Value>);
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct Notes(pub serde_json::Map<String, serde_json::Value>);
+
+/// Without `additionalProperties`, of which the API server would keep the first level alone.
+impl schemars::JsonSchema for Notes {
+    fn schema_name() -> std::borrow::Cow<'static, str> {
+        "Notes".into()
+    }
+
+    fn json_schema(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
+        schemars::json_schema!({
+            "description": "Notes of the operator, kept as they are.",
+            "type": "object",
+            "x-kubernetes-preserve-unknown-fields": true,
+        })
+    }
+}
