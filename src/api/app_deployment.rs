@@ -51,7 +51,6 @@ const FULL_NAME: (&str, &str) = (
     validation = ("self.metadata.name.size() <= 48", "metadata.name may have at most 48 characters, because the Compose project's name is made of it"),
     validation = ("self.metadata.name.matches('^[a-z0-9]([a-z0-9-]*[a-z0-9])?$')", "metadata.name must be a DNS label: a-z, 0-9 and `-`, not starting or ending with `-`"),
     validation = ("!self.metadata.name.startsWith('rs--')", "names starting with `rs--` are reserved: choose another"),
-    validation = ("!has(self.spec.domains) || !self.spec.domains.exists(d, has(d.takeFrom) && d.takeFrom == self.metadata.name)", "an app cannot take a name from itself: `takeFrom` is the AppDeployment that has the name now"),
     printcolumn(name = "Domain", type_ = "string", json_path = ".status.domain"),
     printcolumn(name = "Revision", type_ = "string", json_path = ".status.currentRevision.name"),
     printcolumn(name = "Phase", type_ = "string", json_path = ".status.phase"),
@@ -239,11 +238,6 @@ pub struct Domain {
     #[schemars(length(min = 3, max = 253))]
     #[x_kube(validation = FULL_NAME)]
     pub redirect_to: Option<String>,
-    /// The AppDeployment of this namespace that has the name now and hands it over, without a gap, once this one can serve
-    /// it.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(length(min = 1, max = 48))]
-    pub take_from: Option<String>,
 }
 
 /// Who publishes the address of a name.

@@ -202,10 +202,6 @@ fn names_and_deploy() -> Vec<Row> {
             ],
         ),
         (
-            spec(json!({"domains": [{"name": "a.example.com", "takeFrom": "x"}]})),
-            at("<nil>", "an app cannot take a name from itself: `takeFrom` is the AppDeployment that has the name now"),
-        ),
-        (
             spec(json!({"entry": {"port": 65_536}})),
             at("spec.entry.port", "65536: spec.entry.port in body should be less than or equal to 65535"),
         ),
@@ -293,7 +289,7 @@ pub fn valid() -> Vec<(Value, Value)> {
             {"name": "shop.example.com", "proxied": true},
             {"name": "www.example.com", "redirectTo": "shop.example.com"},
             {"name": "old.example.com", "redirectTo": "elsewhere.example.net", "publish": "None"},
-            {"name": "xn--bcher-kva.example", "publish": "Group", "takeFrom": "other"},
+            {"name": "xn--bcher-kva.example", "publish": "Group"},
         ]})),
         spec(json!({"entry": {"service": "api", "port": 65_535}, "services": [{"name": "db", "update": "Never"}]})),
         spec(json!({"healthPath": "/health?full=1", "healthTimeout": "1h30m", "startPeriod": "0s"})),
@@ -323,7 +319,7 @@ pub fn the_largest_app_is_admitted(kubectl: &Kubectl) {
         "imagePullSecrets": list(8, &|n| json!({"name": text(n, 253)})),
         "domains": list(32, &|n| match n {
             31 => json!({"name": name(n)}),
-            n => json!({"name": name(n), "redirectTo": name(31), "takeFrom": text(n, 48)}),
+            n => json!({"name": name(n), "redirectTo": name(31)}),
         }),
         "entry": {"service": "b".repeat(128)},
         "services": list(64, &|n| json!({"name": text(n, 128)})),

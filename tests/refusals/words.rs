@@ -14,7 +14,7 @@ const ROOT: &str = env!("CARGO_MANIFEST_DIR");
 const SOURCES: [&str; 5] = ["src/controllers", "src/dns", "src/cloud", "src/runtime", "src/slb/plan.rs"];
 
 /// Reasons that need more than a spec to be met, and a file whose tests meet them.
-const ELSEWHERE: [(&str, &str); 60] = [
+const ELSEWHERE: [(&str, &str); 89] = [
     ("AccountChanged", "tests/zones.rs"),
     ("DeletionHeld", "tests/providers.rs"),
     ("Expired", "tests/environment.rs"),
@@ -74,6 +74,36 @@ const ELSEWHERE: [(&str, &str); 60] = [
     ("RevisionMissing", "tests/app_material.rs"),
     ("RevisionTaken", "tests/app_material.rs"),
     ("RevisionUnreadable", "tests/app_material.rs"),
+    // Of an app and its deploys.
+    ("ComposeRefused", "src/controllers/app_deployment/plan/tests.rs"),
+    ("ContainerExited", "src/controllers/app_deployment/plan/tests.rs"),
+    ("ContainerMissing", "src/controllers/app_deployment/plan/tests.rs"),
+    ("CrashLooping", "src/controllers/app_deployment/plan/tests.rs"),
+    ("DependencyFailed", "src/controllers/app_deployment/plan/tests.rs"),
+    ("DependencyNotReady", "src/controllers/app_deployment/plan/tests.rs"),
+    ("DeployFailed", "src/controllers/app_deployment/plan/tests.rs"),
+    ("DiskFull", "src/host/deploy/failure.rs"),
+    ("DomainNotVerified", "src/controllers/app_deployment/plan/tests.rs"),
+    ("EnvironmentNotFound", "src/controllers/app_deployment/observe.rs"),
+    ("ExternalHealthFailed", "src/controllers/app_deployment/plan/tests.rs"),
+    ("ForeignContainers", "src/controllers/app_deployment/plan/tests.rs"),
+    ("HostNotManaged", "src/controllers/app_deployment/observe.rs"),
+    ("ImageNotFound", "src/controllers/app_deployment/plan/tests.rs"),
+    ("InvalidSelector", "src/controllers/app_deployment/observe.rs"),
+    ("NetworkFailed", "src/controllers/app_deployment/plan/tests.rs"),
+    ("NoNodeSelected", "src/controllers/app_deployment/observe.rs"),
+    ("NodeNotFound", "src/controllers/app_deployment/plan/tests.rs"),
+    ("OOMKilled", "src/host/deploy/plan_tests.rs"),
+    ("PreDeployFailed", "src/controllers/app_deployment/plan/tests.rs"),
+    ("PreDeployTimedOut", "src/controllers/app_deployment/plan/tests.rs"),
+    ("PullDenied", "src/host/deploy/failure.rs"),
+    ("PullFailed", "src/host/deploy/failure.rs"),
+    ("ServiceFailed", "src/controllers/app_deployment/plan/tests.rs"),
+    ("StartFailed", "src/controllers/app_deployment/plan/tests.rs"),
+    ("SwapRefused", "src/controllers/app_deployment/plan/tests.rs"),
+    ("Unhealthy", "src/controllers/app_deployment/plan/tests.rs"),
+    ("VolumesStayBehind", "src/controllers/app_deployment/plan/tests.rs"),
+    ("WrongArchitecture", "src/host/deploy/failure.rs"),
     // The schema lets nothing through that would be refused so.
     ("InvalidAddress", "src/controllers/node/plan/tests.rs"),
     ("InvalidSlug", "src/controllers/server_group/plan_tests.rs"),
@@ -83,23 +113,30 @@ const ELSEWHERE: [(&str, &str); 60] = [
 ];
 
 /// Reasons of what is under way, or of what failed and is tried again: nobody has to do anything.
-const PASSING: [&str; 35] = [
+const PASSING: [&str; 47] = [
     "Adopting",
     "Bootstrapping",
     "ChangingSlug",
     "CheckingName",
     "Conflict",
+    "ConnectionLost",
     "CreatingNode",
     "CreatingVM",
     "DeleteRefused",
     "Deleting",
+    "Deploying",
+    "DockerUnavailable",
     "DeletingVM",
     "DomainReserved",
     "Expiring",
     "Internal",
     "KubernetesAPI",
     "KubernetesForbidden",
+    "Moving",
+    "NoSubnetLeft",
+    "NoTarget",
     "NodeDeleted",
+    "NodeNotReady",
     "OutcomeUnknown",
     "Paused",
     "PendingEvent",
@@ -107,8 +144,13 @@ const PASSING: [&str; 35] = [
     "Publishing",
     "ReadingZone",
     "Refused",
+    "RegistryBusy",
+    "RegistryUnavailable",
+    "Removing",
     "Replacing",
+    "RoutingTableMissing",
     "Starting",
+    "Suspended",
     "Unavailable",
     "Waiting",
     "WaitingForAddress",
@@ -122,20 +164,23 @@ const PASSING: [&str; 35] = [
 ];
 
 /// Words that are no reason of Ready being False.
-const WORDS: [&str; 80] = [
+const WORDS: [&str; 86] = [
     // Phases, and values of conditions and claims.
     "Active",
     "Error",
+    "Failed",
     "False",
     "Held",
+    "Pending",
     "Provisioning",
     "Tombstone",
     "True",
+    "Unknown",
     // Conditions other than Ready, and what they say when all is well.
     "Accepted",
     "NoHost",
-    "Serving",
     "Bootstrapped",
+    "Deployed",
     "CredentialReady",
     "NotPublished",
     "Provisioned",
@@ -171,6 +216,7 @@ const WORDS: [&str; 80] = [
     "WorkerReady",
     // What an AppDeployment says of being served now.
     "Available",
+    "ContainerRestarting",
     "DNSMismatch",
     "Maintenance",
     "NotProbedYet",
@@ -182,7 +228,9 @@ const WORDS: [&str; 80] = [
     "HostChanged",
     "HostLeft",
     "HostRepaired",
+    "LeftBehind",
     "OrphansFound",
+    "RevisionLive",
     "Revived",
     "RolledBack",
     "SlugChanged",

@@ -20,8 +20,8 @@ use crate::api::names::{Fqdn, Mark};
 use crate::api::node::Node;
 use crate::api::refs::HostManagement;
 use crate::api::zone::Zone;
-use crate::controllers::is_allowed;
 use crate::controllers::node::observe::unusable;
+use crate::controllers::{environment, is_allowed};
 use crate::host::deploy::Journal;
 use crate::host::deploy::commands::Place;
 use crate::probe::site::Site;
@@ -85,6 +85,9 @@ pub struct HostView {
     pub settled: Option<Settled>,
 }
 
+/// The Nodes an app should be on, or why there is none, as reason and message.
+type Targets = (Vec<Arc<Node>>, Option<(&'static str, String)>);
+
 /// A Zone as an app sees it.
 #[derive(Debug, Clone)]
 pub struct ZoneView {
@@ -118,7 +121,7 @@ impl AppDeploymentReconciler {
         let claimant = Claimant { namespace: namespace.clone(), holder };
         let home = deps.namespaces.get(&Key::cluster(&namespace));
         let zones = deps.zones.all().iter().filter_map(|zone| self.zone_view(zone, home.as_deref())).collect();
-        let (targets, no_target) = self.targets(app, &namespace);
+        let (targets, no_target) = targets(app, &namespace, &deps.nodes.all());
         let hosts = self.hosts(app, &status, &targets);
         deps.available.declare(app, self.live(app, &status, &hosts));
         let mut seen = Observed {
@@ -144,55 +147,6 @@ impl AppDeploymentReconciler {
             }
         }
         Ok(seen)
-    }
-
-    /// The Nodes that the app should be on, or why none.
-    fn targets(&self, app: &AppDeployment, namespace: &str) -> (Vec<Arc<Node>>, Option<(&'static str, String)>) {
-        let target = &app.spec.target;
-        let named = |name: &str| self.deps.nodes.get(&Key::namespaced(namespace, name));
-        let lives = |node: &Node| node.metadata.deletion_timestamp.is_none();
-        let missing = |reason, message: String| (Vec::new(), Some((reason, message)));
-        if let Some(node) = &target.node_ref {
-            let goes_on = "create it, and this goes on by itself";
-            return match named(&node.name).filter(|node| lives(node)) {
-                Some(node) => (vec![node], None),
-                None => missing(
-                    "NodeNotFound",
-                    format!("spec.target.nodeRef: there is no Node {} in namespace {namespace}: {goes_on}", node.name),
-                ),
-            };
-        }
-        if let Some(environment) = &target.environment_ref {
-            // The child's name follows from the Environment's.
-            let child = crate::controllers::environment::child_name(&environment.name);
-            return match named(&child).filter(|node| lives(node)) {
-                Some(node) => (vec![node], None),
-                None => missing(
-                    "EnvironmentNotFound",
-                    format!(
-                        "spec.target.environmentRef: there is no Environment {} in namespace {namespace} that has its \
-                         Node {child}: create it, and this goes on by itself",
-                        environment.name
-                    ),
-                ),
-            };
-        }
-        let selector = target.node_selector.clone().map(Selector::try_from);
-        let Some(Ok(selector)) = selector else {
-            return missing(
-                "InvalidSelector",
-                "spec.target.nodeSelector: it cannot be read: correct its operators and values".to_owned(),
-            );
-        };
-        let inside = |node: &Node| node.namespace().as_deref() == Some(namespace) && lives(node);
-        let chosen = |node: &Node| inside(node) && selector.matches(&node.metadata.labels.clone().unwrap_or_default());
-        let nodes: Vec<_> = self.deps.nodes.all().into_iter().filter(|node| chosen(node)).collect();
-        if nodes.is_empty() {
-            let message = "spec.target.nodeSelector: no Node of this namespace has these labels: label one, or correct \
-                           the selector";
-            return missing("NoNodeSelected", message.to_owned());
-        }
-        (nodes, None)
     }
 
     fn hosts(
@@ -284,6 +238,57 @@ impl AppDeploymentReconciler {
             authority: live.map(|live| live.authority).unwrap_or_default(),
         })
     }
+}
+
+/// The Nodes of a namespace that the app should be on, or why none.
+fn targets(app: &AppDeployment, namespace: &str, nodes: &[Arc<Node>]) -> Targets {
+    let target = &app.spec.target;
+    let inside = |node: &&Arc<Node>| {
+        node.namespace().as_deref() == Some(namespace) && node.metadata.deletion_timestamp.is_none()
+    };
+    let named = |name: &str| nodes.iter().filter(inside).find(|node| node.name_any() == name).cloned();
+    let missing = |reason, message: String| (Vec::new(), Some((reason, message)));
+    if let Some(node) = &target.node_ref {
+        return named(&node.name).map_or_else(
+            || {
+                let message = format!(
+                    "spec.target.nodeRef: there is no Node {} in namespace {namespace}: create it, and this goes on by \
+                     itself",
+                    node.name
+                );
+                missing("NodeNotFound", message)
+            },
+            |node| (vec![node], None),
+        );
+    }
+    if let Some(environment) = &target.environment_ref {
+        // The child's name follows from the Environment's.
+        let child = environment::child_name(&environment.name);
+        return named(&child).map_or_else(
+            || {
+                let message = format!(
+                    "spec.target.environmentRef: namespace {namespace} has no Environment {} with its Node {child}: \
+                     create or revive it, and this goes on by itself",
+                    environment.name
+                );
+                missing("EnvironmentNotFound", message)
+            },
+            |node| (vec![node], None),
+        );
+    }
+    let selector = target.node_selector.clone().map(Selector::try_from);
+    let Some(Ok(selector)) = selector else {
+        let message = "spec.target.nodeSelector: it cannot be read: correct its operators and values";
+        return missing("InvalidSelector", message.to_owned());
+    };
+    let chosen = |node: &&Arc<Node>| selector.matches(&node.metadata.labels.clone().unwrap_or_default());
+    let nodes: Vec<_> = nodes.iter().filter(inside).filter(chosen).cloned().collect();
+    if nodes.is_empty() {
+        let message = "spec.target.nodeSelector: no Node of this namespace has these labels: label one, or correct the \
+                       selector";
+        return missing("NoNodeSelected", message.to_owned());
+    }
+    (nodes, None)
 }
 
 /// What was recorded, if it can be read.
@@ -397,5 +402,59 @@ impl Observed {
         let lifetime = crate::cli::duration(self.app.spec.lifetime.as_deref()?).ok()?;
         let created = self.app.metadata.creation_timestamp.as_ref()?.0;
         created.checked_add(lifetime).ok()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn reason(target: serde_json::Value) -> Result<Vec<String>, &'static str> {
+        let spec = json!({"target": target, "compose": {"inline": "services: {}"}});
+        let app = AppDeployment::new("shop", serde_json::from_value(spec).unwrap());
+        let node = |namespace: &str, name: &str| {
+            let metadata = json!({"name": name, "namespace": namespace, "labels": {"tier": name}});
+            let spec = json!({"providerRef": {"name": "do"}, "zoneRef": {"name": "z"}});
+            let node =
+                json!({"apiVersion": "roadstead.dev/v1alpha1", "kind": "Node", "metadata": metadata, "spec": spec});
+            Arc::new(serde_json::from_value::<Node>(node).unwrap())
+        };
+        let nodes = [node("shop", "web-1"), node("shop", "preview-vm"), node("blog", "web-2")];
+        let (nodes, missing) = targets(&app, "shop", &nodes);
+        missing.map_or_else(|| Ok(nodes.iter().map(|node| node.name_any()).collect()), |(reason, _)| Err(reason))
+    }
+
+    #[test]
+    fn a_target_is_a_node_an_environments_node_or_all_with_its_labels_in_its_own_namespace() {
+        let selector = |tier: &str| json!({"nodeSelector": {"matchLabels": {"tier": tier}}});
+        assert_eq!(reason(json!({"nodeRef": {"name": "web-1"}})), Ok(vec!["web-1".to_owned()]));
+        assert_eq!(reason(json!({"environmentRef": {"name": "preview"}})), Ok(vec!["preview-vm".to_owned()]));
+        assert_eq!(reason(selector("web-1")), Ok(vec!["web-1".to_owned()]));
+        assert_eq!(reason(json!({"nodeRef": {"name": "web-2"}})), Err("NodeNotFound"));
+        assert_eq!(reason(json!({"environmentRef": {"name": "web-1"}})), Err("EnvironmentNotFound"));
+        assert_eq!(reason(selector("web-2")), Err("NoNodeSelected"));
+        let broken = json!({"nodeSelector": {"matchExpressions": [{"key": "tier", "operator": "Like"}]}});
+        assert_eq!(reason(broken), Err("InvalidSelector"));
+    }
+
+    #[test]
+    fn a_host_that_is_left_alone_or_not_ready_is_said_to_be() {
+        let node = |manage: &str, status: serde_json::Value| {
+            let spec = json!({"providerRef": {"name": "do"}, "zoneRef": {"name": "z"}, "host": {"manage": manage}});
+            let node = json!({"apiVersion": "roadstead.dev/v1alpha1", "kind": "Node", "metadata": {"name": "web-1"},
+                "spec": spec, "status": status});
+            serde_json::from_value::<Node>(node).unwrap()
+        };
+        let status = |bootstrapped: &str| {
+            json!({"addresses": {"public4": "203.0.113.1"}, "conditions": [{"type": "Bootstrapped", "reason": "PortInUse",
+                "status": bootstrapped, "message": "port 80 is taken", "lastTransitionTime": "2026-01-01T00:00:00Z"}]})
+        };
+        let of = |node: &Node| blocked(node).map(|(reason, _)| reason);
+        assert_eq!(of(&node("None", status("True"))), Some("HostNotManaged"));
+        assert_eq!(of(&node("Caddy", json!({}))), Some("NodeNotReady"));
+        assert!(blocked(&node("Caddy", status("False"))).unwrap().1.contains("port 80 is taken"));
+        assert_eq!(of(&node("Caddy", status("True"))), None);
     }
 }

@@ -219,6 +219,6 @@ const REASONS: [&str; 25] = [
 ];
 
 /// One of [`REASONS`]; a word of another version of the operator is none of them.
-fn known(reason: &str) -> &'static str {
+pub(super) fn known(reason: &str) -> &'static str {
     REASONS.into_iter().find(|known| *known == reason).unwrap_or("DeployFailed")
 }

@@ -30,6 +30,10 @@ struct Cloud {
     revision: String,
     /// What was done outside, in order.
     log: Vec<String>,
+    /// Why no host takes the Compose file.
+    refused: Option<(&'static str, String)>,
+    /// The volumes of the app on every host.
+    volumes: BTreeSet<String>,
 }
 
 fn node(name: &str) -> Arc<Node> {
@@ -98,7 +102,16 @@ impl Cloud {
         };
         let worlds: BTreeMap<_, _> = nodes.iter().map(|name| ((*name).to_owned(), World::new())).collect();
         let now = World::new().now;
-        let mut cloud = Self { seen, facts: Facts::default(), worlds, now, revision: String::new(), log: Vec::new() };
+        let mut cloud = Self {
+            seen,
+            facts: Facts::default(),
+            worlds,
+            now,
+            revision: String::new(),
+            log: Vec::new(),
+            refused: None,
+            volumes: BTreeSet::new(),
+        };
         cloud.want("r1", Behaviour::Well);
         cloud
     }
@@ -224,6 +237,9 @@ impl Cloud {
             }
             Action::AskProof(name) => drop(self.facts.proofs.insert(name, false)),
             Action::AdoptRecords(zone, _) => drop(self.facts.adopted.insert(zone)),
+            Action::Prepare(name) if self.refused.is_some() => {
+                self.facts.refused.extend(self.refused.clone().map(|refused| (name, refused)));
+            }
             Action::Prepare(name) => {
                 let wanted = deploy::Wanted { domains: BTreeMap::new(), ..wanted(&self.revision) };
                 let entry = Entry { service: "web".into(), port: 8080, domain: None, health_path: None };
@@ -266,7 +282,7 @@ impl Cloud {
                 self.facts.answers.insert(name.clone(), answers);
                 self.facts.asked.insert(name);
             }
-            Action::Volumes(name) => drop(self.facts.volumes.insert(name, BTreeSet::new())),
+            Action::Volumes(name) => drop(self.facts.volumes.insert(name, self.volumes.clone())),
             Action::Settle(name, what) => {
                 let host = self.seen.hosts.get_mut(&name).unwrap();
                 host.settled = Some(Settled { at: self.now, what });
@@ -534,4 +550,72 @@ fn a_paused_app_and_a_read_only_operator_do_nothing() {
     assert!(matches!(cloud.run(), Step::Wait(Wait { reason: "Paused", .. })));
     assert_eq!(cloud.log, Vec::<String>::new());
     assert_eq!(condition::get(&cloud.seen.status.conditions, "Paused").unwrap().status, "True");
+}
+
+#[test]
+fn every_way_to_fail_has_its_own_reason_and_leaves_the_revision_before_serving() {
+    for (behaviour, reason) in [
+        (Behaviour::ImageMissing, "ImageNotFound"),
+        (Behaviour::CreateFails, "StartFailed"),
+        (Behaviour::Exits, "ContainerExited"),
+        (Behaviour::CrashLoops, "CrashLooping"),
+        (Behaviour::NeverHealthy, "Unhealthy"),
+        (Behaviour::ExternalFails, "ExternalHealthFailed"),
+        (Behaviour::PreDeployFails, "PreDeployFailed"),
+        (Behaviour::PreDeployHangs, "PreDeployTimedOut"),
+        (Behaviour::BeforeFails, "ServiceFailed"),
+        (Behaviour::SwapRefused, "SwapRefused"),
+    ] {
+        let mut cloud = Cloud::live(&["a"]);
+        cloud.want("r2", behaviour);
+        let Step::Stop { reason: said, message } = cloud.run() else { panic!("{behaviour:?}: {:?}", cloud.ready()) };
+        assert_eq!(said, reason, "{behaviour:?}: {message}");
+        assert_eq!(cloud.worlds["a"].routed().as_deref(), Some("r1"), "{behaviour:?}");
+        assert!(message.contains("the revision before serves on"), "{message}");
+    }
+}
+
+#[test]
+fn a_reason_comes_back_from_the_journal_as_it_was_and_that_of_another_version_as_one_for_all() {
+    for reason in ["ContainerMissing", "DependencyFailed", "DependencyNotReady", "NetworkFailed", "OOMKilled"] {
+        assert_eq!(host::known(reason), reason);
+    }
+    assert_eq!(host::known("SomethingNew"), "DeployFailed");
+}
+
+#[test]
+fn a_file_that_may_not_run_stops_the_deploy_before_anything_is_published_or_run() {
+    let mut cloud = Cloud::live(&["a"]);
+    cloud.refused = Some(("ComposeRefused", "service `web`: no port".into()));
+    cloud.want("r2", Behaviour::Well);
+    assert_eq!(cloud.run(), Step::Stop { reason: "ComposeRefused", message: "service `web`: no port".into() });
+    assert_eq!(cloud.log, Vec::<String>::new());
+    assert_eq!(cloud.worlds["a"].routed().as_deref(), Some("r1"));
+}
+
+#[test]
+fn volumes_stay_behind_only_where_that_is_accepted() {
+    let mut cloud = Cloud::live(&["a"]);
+    cloud.seen.hosts.insert("b".into(), host("b", 2));
+    cloud.worlds.insert("b".into(), World::new());
+    cloud.seen.hosts.get_mut("a").unwrap().target = false;
+    cloud.volumes = ["data".to_owned()].into();
+    cloud.want("r1", Behaviour::Well);
+    let Step::Stop { reason: "VolumesStayBehind", message } = cloud.run() else { panic!("{:?}", cloud.ready()) };
+    assert!(message.contains("Node a") && message.contains("data") && message.contains("acceptDataLoss"), "{message}");
+    assert_eq!(cloud.log, Vec::<String>::new());
+    cloud.app().spec.accept_data_loss = Some("a".into());
+    cloud.want("r1", Behaviour::Well);
+    assert_eq!(cloud.run(), Step::Done);
+    assert_eq!(cloud.seen.status.nodes.len(), 1);
+}
+
+#[test]
+fn containers_that_are_not_the_apps_are_named_and_not_touched() {
+    let mut cloud = Cloud::live(&["a"]);
+    let world = cloud.worlds.get_mut("a").unwrap();
+    world.containers[0].app = None;
+    cloud.later(Duration::from_secs(300));
+    let Step::Stop { reason: "ForeignContainers", message } = cloud.run() else { panic!("{:?}", cloud.ready()) };
+    assert!(message.contains("the Compose project shop-c1-shop"), "{message}");
 }
