@@ -2,6 +2,9 @@
 //!
 //! They are written by a task of their own, so that one that cannot be written never fails or delays a pass.
 
+use std::collections::HashMap;
+use std::time::{Duration, Instant};
+
 use k8s_openapi::api::core::v1::ObjectReference;
 use kube::Client;
 use kube::runtime::events::{Event, EventType, Recorder, Reporter};
@@ -35,6 +38,9 @@ const WAITING: usize = 8192;
 /// The API server refuses longer notes.
 const LONGEST_NOTE: usize = 1024;
 
+/// For how long a recorder counts repetitions.
+const COUNTED: Duration = Duration::from_secs(6 * 60);
+
 /// Where notes are handed in. Cheap to clone.
 #[derive(Clone)]
 pub struct Events(mpsc::Sender<(ObjectReference, Note)>);
@@ -45,10 +51,18 @@ impl Events {
     pub fn start(client: Client, instance: String) -> Self {
         let (sender, mut receiver) = mpsc::channel::<(ObjectReference, Note)>(WAITING);
         let reporter = Reporter { controller: "roadstead.dev/operator".into(), instance: Some(instance) };
-        // One recorder, because it aggregates only what it has seen itself.
-        let recorder = Recorder::new(client, reporter);
+        // One for each message: it counts all that it is given for an object and a reason as repetitions of the first
+        // message, and what is new would not be said.
+        let mut recorders: HashMap<String, (Recorder, Instant)> = HashMap::new();
         tokio::spawn(async move {
             while let Some((object, note)) = receiver.recv().await {
+                if !recorders.contains_key(&note.message) {
+                    recorders.retain(|_, (_, used)| used.elapsed() < COUNTED);
+                }
+                let (recorder, used) = recorders
+                    .entry(note.message.clone())
+                    .or_insert_with(|| (Recorder::new(client.clone(), reporter.clone()), Instant::now()));
+                *used = Instant::now();
                 if let Err(fault) = super::bounded(recorder.publish(&event(note), &object)).await {
                     tracing::warn!(error = %fault, object = ?object.name, "event not written");
                 }

@@ -122,7 +122,7 @@ async fn an_app_goes_live_is_replaced_refuses_a_broken_one_goes_back_and_leaves_
     let watch = visitor.watch(SITE);
     cluster.apply(&app(&shop, on("web-1"), &broken, json!({}))).await;
     let (reason, message) = rig.failed(&shop).await;
-    eprintln!("{reason}: {message}");
+    assert_eq!(reason, "CrashLooping");
     assert!(message.contains("no database at db:5432"), "the app's last lines: {message}");
     let third = rig.app(&shop).await;
     assert_eq!(status(&third, "Available"), "True", "{:?}", third.data["status"]);
@@ -137,6 +137,8 @@ async fn an_app_goes_live_is_replaced_refuses_a_broken_one_goes_back_and_leaves_
         if back { Ok(()) } else { Err(app.data["status"].to_string()) }
     })
     .await;
+    let back = rig.live(&shop).await;
+    assert_eq!(condition(&back, "Ready").unwrap()["reason"], "RolledBack");
     assert_eq!(watch.unbroken("going back").await, ["v2", "v1"]);
 
     let web = "docker ps --filter label=com.docker.compose.service=web --format {{.Image}}";

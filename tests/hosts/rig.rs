@@ -154,11 +154,12 @@ impl Rig {
         .await
     }
 
-    /// The messages of a Node's events with this reason.
-    pub async fn events(&self, kind: &str, namespace: &str, name: &str, reason: &str) -> Vec<String> {
-        let events = self.world.cluster.events(kind, Some(namespace), name).await.into_iter();
-        let of_reason = events.filter(|event| event["reason"] == reason);
-        of_reason.map(|event| event["note"].as_str().unwrap_or_default().to_owned()).collect()
+    /// How often events about an object were given this reason, and their messages.
+    pub async fn said(&self, kind: &str, namespace: &str, name: &str, reason: &str) -> (u64, String) {
+        let events = self.world.cluster.events(kind, Some(namespace), name).await;
+        let of_reason: Vec<_> = events.iter().filter(|event| event["reason"] == reason).collect();
+        let times = of_reason.iter().map(|event| event["series"]["count"].as_u64().unwrap_or(1)).sum();
+        (times, of_reason.iter().filter_map(|event| event["note"].as_str()).collect::<Vec<_>>().join("\n"))
     }
 
     /// The VM of a Node.

@@ -32,6 +32,9 @@ async fn a_node_an_app_and_a_load_balancer_come_of_the_readme_s_own_words() {
     let rig = Rig::start().await;
     let cluster = &rig.world.cluster;
     cluster.apply("{apiVersion: v1, kind: Namespace, metadata: {name: shop}}").await;
+    let permissions = ["zone:read", "dns:write", "workers:write", "workers_routes:write"];
+    let token = json!({"value": "cloudflare-token", "permissions": permissions});
+    rig.world.sim.cloudflare.put_token(serde_json::from_value(token).unwrap());
     let workers = json!({"tokenSecretRef": {"name": "cloudflare"}, "allowedNamespaces": {"from": "All"}});
     let change = json!({"spec": {"cloudflare": {"workers": workers}}});
     cluster.patch(ZONE, None, "example-com", &change).await;
@@ -42,7 +45,8 @@ async fn a_node_an_app_and_a_load_balancer_come_of_the_readme_s_own_words() {
     }
     let script = script.replace("ghcr.io/acme/shop:1.4.1", &rig.web("v1").await);
     let here = tempfile::tempdir().unwrap();
-    let mut shell = tokio::process::Command::new("bash")
+    let mut shell = tokio::process::Command::new("timeout")
+        .args(["900", "bash"])
         .current_dir(here.path())
         .env("KUBECONFIG", rig.world.control_plane.kubeconfig())
         .env("KUBECTL", support::repository().join("target/controlplane/bin/kubectl"))
