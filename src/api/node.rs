@@ -227,7 +227,7 @@ pub struct NodeStatus {
     /// What Caddy on the host does with the Node's own name; only with `host.manage: Caddy`, once it serves.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub caddy: Option<CaddyStatus>,
-    /// AppDeployments that left something on the host that could not be removed.
+    /// Apps that left something on the host that could not be removed.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 256))]
     #[x_kube(merge_strategy = kube::core::ListMerge::Map(vec!["app".to_owned()]))]

@@ -6,7 +6,9 @@ use std::time::Duration;
 
 use futures::future::join_all;
 use jiff::Timestamp;
-use kube::Resource;
+use kube::api::{Patch, PatchParams};
+use kube::{Api, Resource};
+use serde_json::json;
 
 use super::AppDeploymentReconciler;
 use super::material::{self, Around, revisions};
@@ -15,7 +17,7 @@ use super::plan::{self, Action, Facts, Rollback};
 use super::{names, report};
 use crate::api::app_deployment::AppDeploymentStatus;
 use crate::api::names::Fqdn;
-use crate::api::node::Node;
+use crate::api::node::{Leftover, Node};
 use crate::controllers::registry::LiveZone;
 use crate::dns::{Content, Desired, Kind, Owner, propagation};
 use crate::host::app::{self, NotPrepared};
@@ -30,6 +32,7 @@ use crate::host::routes;
 use crate::host::ssh::{self, Session};
 use crate::host::table::{Route, Table};
 use crate::probe::site::Site;
+use crate::runtime::bounded;
 use crate::runtime::cache::Key;
 use crate::runtime::events::Note;
 use crate::runtime::fault::Fault;
@@ -59,7 +62,6 @@ pub struct Finished {
 }
 
 impl AppDeploymentReconciler {
-    #[expect(clippy::too_many_lines, reason = "one arm an action, each a call and what it taught")]
     pub(super) async fn act(
         &self,
         seen: &Observed,
@@ -117,6 +119,7 @@ impl AppDeploymentReconciler {
                 facts.volumes.insert(name, volumes);
             }
             Action::Settle(name, what) => self.settle(seen, facts, &name, what).await?,
+            Action::Leave(name) => self.leave(seen, facts, &name).await?,
             Action::Forget => {
                 self.memory.forget(&seen.app);
                 self.deps.available.forget(&seen.app);
@@ -255,14 +258,31 @@ impl AppDeploymentReconciler {
         match looked.await {
             Ok(looked) => drop(facts.looked.insert(name.to_owned(), looked)),
             Err(_) if wanted.is_none() && plan::is_late(seen, Timestamp::now()) => {
-                let message = format!("Node {name} is out of reach: what the app has there is left behind");
-                self.deps.events.publish(seen.app.object_ref(&()), Note::warning("LeftBehind", message));
-                facts.given_up.insert(name.to_owned());
+                self.leave(seen, facts, name).await?;
             }
             Err(fault) => return Err(fault),
         }
         facts.answers.insert(name.to_owned(), self.memory.of(&seen.app, &host.uid()).answers());
         facts.asked.remove(name);
+        Ok(())
+    }
+
+    /// Says, on the app and on the Node, that the app stays on a host that is out of reach.
+    async fn leave(&self, seen: &Observed, facts: &mut Facts, name: &str) -> Result<(), Fault> {
+        let node = host(seen, name)?.node.clone().ok_or(Fault::Conflict)?;
+        let app = seen.claimant.holder.name.clone();
+        let reason = "the host was out of reach when the app was taken away".to_owned();
+        let mut leftovers = node.status.as_ref().map(|status| status.leftovers.clone()).unwrap_or_default();
+        if leftovers.iter().all(|left| left.app != app) {
+            leftovers.push(Leftover { app, reason });
+            let version = json!({"resourceVersion": node.metadata.resource_version});
+            let patch = Patch::Merge(json!({"metadata": version, "status": {"leftovers": leftovers}}));
+            let nodes: Api<Node> = Api::namespaced(self.deps.client.clone(), &seen.claimant.namespace);
+            bounded(nodes.patch_status(name, &PatchParams::default(), &patch)).await?;
+        }
+        let message = format!("Node {name} is out of reach: what the app has there is left behind");
+        self.deps.events.publish(seen.app.object_ref(&()), Note::warning("LeftBehind", message));
+        facts.given_up.insert(name.to_owned());
         Ok(())
     }
 
@@ -341,7 +361,7 @@ impl AppDeploymentReconciler {
             }
             Await::External(names) => {
                 let path = host.journal.serving().map(|target| target.health_path.clone()).unwrap_or_default();
-                let answers = join_all(names.iter().map(|name| self.from_outside(host, name, &path))).await;
+                let answers = join_all(names.iter().map(|name| self.answer_outside(host, name, &path))).await;
                 memory.answered_outside(names.iter().cloned().zip(answers).collect());
             }
             _ => {}
@@ -352,7 +372,7 @@ impl AppDeploymentReconciler {
     }
 
     /// What a name answers at this host, with its certificate verified and its identity.
-    async fn from_outside(&self, host: &HostView, name: &str, path: &str) -> Answer {
+    async fn answer_outside(&self, host: &HostView, name: &str, path: &str) -> Answer {
         let at = Timestamp::now();
         let (Some(address), Some(node)) = (host.address, &host.node) else {
             return Answer { at, verdict: Err("its Node has no address".to_owned()) };
@@ -451,6 +471,7 @@ fn host<'a>(seen: &'a Observed, name: &str) -> Result<&'a HostView, Fault> {
 }
 
 /// A host that cannot be talked to now.
+#[expect(clippy::needless_pass_by_value, reason = "what `map_err` hands over")]
 fn unreachable(error: ssh::Error) -> Fault {
     Fault::transient("HostUnreachable", error.to_string())
 }

@@ -221,7 +221,7 @@ pub fn available(view: &View<'_>) -> Option<Desired> {
     let keep = || {
         let message = "the names of the app are not probed yet: this takes a moment".to_owned();
         let unknown = Desired { type_: AVAILABLE, status: None, reason: NOT_PROBED_YET, message };
-        view.before.filter(is_probed).is_none().then_some(unknown)
+        view.before.is_none_or(|before| !is_probed(&before)).then_some(unknown)
     };
     let Some(sites) = &view.reading.sites else { return keep() };
     if sites.is_empty() {

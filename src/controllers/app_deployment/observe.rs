@@ -62,6 +62,7 @@ pub struct Observed {
 
 /// A Node as an app sees it.
 #[derive(Debug, Clone)]
+#[expect(clippy::struct_excessive_bools, reason = "each says one thing of it")]
 pub struct HostView {
     /// The object; `None` if there is none of this name, or only another one than the app went to.
     pub node: Option<Arc<Node>>,
@@ -411,7 +412,7 @@ mod tests {
 
     use super::*;
 
-    fn reason(target: serde_json::Value) -> Result<Vec<String>, &'static str> {
+    fn reason(target: &serde_json::Value) -> Result<Vec<String>, &'static str> {
         let spec = json!({"target": target, "compose": {"inline": "services: {}"}});
         let app = AppDeployment::new("shop", serde_json::from_value(spec).unwrap());
         let node = |namespace: &str, name: &str| {
@@ -429,14 +430,14 @@ mod tests {
     #[test]
     fn a_target_is_a_node_an_environments_node_or_all_with_its_labels_in_its_own_namespace() {
         let selector = |tier: &str| json!({"nodeSelector": {"matchLabels": {"tier": tier}}});
-        assert_eq!(reason(json!({"nodeRef": {"name": "web-1"}})), Ok(vec!["web-1".to_owned()]));
-        assert_eq!(reason(json!({"environmentRef": {"name": "preview"}})), Ok(vec!["preview-vm".to_owned()]));
-        assert_eq!(reason(selector("web-1")), Ok(vec!["web-1".to_owned()]));
-        assert_eq!(reason(json!({"nodeRef": {"name": "web-2"}})), Err("NodeNotFound"));
-        assert_eq!(reason(json!({"environmentRef": {"name": "web-1"}})), Err("EnvironmentNotFound"));
-        assert_eq!(reason(selector("web-2")), Err("NoNodeSelected"));
+        assert_eq!(reason(&json!({"nodeRef": {"name": "web-1"}})), Ok(vec!["web-1".to_owned()]));
+        assert_eq!(reason(&json!({"environmentRef": {"name": "preview"}})), Ok(vec!["preview-vm".to_owned()]));
+        assert_eq!(reason(&selector("web-1")), Ok(vec!["web-1".to_owned()]));
+        assert_eq!(reason(&json!({"nodeRef": {"name": "web-2"}})), Err("NodeNotFound"));
+        assert_eq!(reason(&json!({"environmentRef": {"name": "web-1"}})), Err("EnvironmentNotFound"));
+        assert_eq!(reason(&selector("web-2")), Err("NoNodeSelected"));
         let broken = json!({"nodeSelector": {"matchExpressions": [{"key": "tier", "operator": "Like"}]}});
-        assert_eq!(reason(broken), Err("InvalidSelector"));
+        assert_eq!(reason(&broken), Err("InvalidSelector"));
     }
 
     #[test]

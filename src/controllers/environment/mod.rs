@@ -88,6 +88,7 @@ pub fn replaces(environment: &Environment, node: &Node) -> bool {
 const CHILD_SUFFIX: &str = "-vm";
 
 /// The name of the Node that belongs to the Environment `name`.
+#[must_use]
 pub fn child_name(name: &str) -> String {
     format!("{name}{CHILD_SUFFIX}")
 }

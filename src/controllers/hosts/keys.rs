@@ -216,13 +216,11 @@ impl Keys {
         if recent.is_some() {
             return Ok(recent);
         }
-        match bounded(self.api.get_opt(name)).await? {
-            Some(secret) => Ok(Some(self.keep(name, secret))),
-            None => {
-                self.lock().remove(name);
-                Ok(None)
-            }
+        let found = bounded(self.api.get_opt(name)).await?;
+        if found.is_none() {
+            self.lock().remove(name);
         }
+        Ok(found.map(|secret| self.keep(name, secret)))
     }
 
     async fn patch(

@@ -1,4 +1,4 @@
-//! What the AppDeployments on a Node's host mean for the host: whose names are in its routing table, and who has the
+//! What the apps on a Node's host mean for the host: whose names are in its routing table, and who has the
 //! Node's own name. Pure.
 
 use std::collections::BTreeSet;
@@ -78,7 +78,7 @@ pub fn target_of<'a>(
 /// Whether a host's table leads names somewhere that no app has noted.
 #[must_use]
 pub fn has_strays(table: &Table, known: &BTreeSet<String>, fqdn: &str) -> bool {
-    table.iter().any(|(name, route)| !known.contains(name) && !(name == fqdn && *route == Route::Placeholder))
+    table.iter().any(|(name, route)| !(known.contains(name) || name == fqdn && *route == Route::Placeholder))
 }
 
 /// What the host's table should be: what it is, without names that no app has noted, and with the Node's own.

@@ -101,10 +101,13 @@ fn host(seen: &Observed, outcome: &Outcome, status: &mut NodeStatus, now: Timest
         Some(Verdict::Serves { .. }) => {
             Some(Desired::yes(BOOTSTRAPPED, "Serving", "Caddy serves on the host and takes routes"))
         }
-        Some(Verdict::Refused { reason, message } | Verdict::Broken { reason, message }) => no(reason, message.clone()),
         // What was so stays so until something speaks against it.
         Some(Verdict::Unseen { .. }) | None if condition::is_true(&status.conditions, BOOTSTRAPPED) => None,
-        Some(Verdict::Unseen { reason, message }) => no(reason, message.clone()),
+        Some(
+            Verdict::Refused { reason, message }
+            | Verdict::Broken { reason, message }
+            | Verdict::Unseen { reason, message },
+        ) => no(reason, message.clone()),
         None => no(reason(outcome), message(outcome)),
     };
     if let Some(desired) = desired {

@@ -52,14 +52,14 @@ struct Inspected {
     id: String,
     image: String,
     labels: Option<BTreeMap<String, String>>,
-    state: Status,
+    state: Condition,
     restarts: u32,
 }
 
 /// Its state, as Docker says it.
 #[derive(Deserialize)]
 #[serde(rename_all = "PascalCase")]
-struct Status {
+struct Condition {
     status: String,
     exit_code: i64,
     #[serde(default, rename = "OOMKilled")]

@@ -1,3 +1,5 @@
+use std::fmt::Write;
+
 use super::*;
 use crate::host::compose::overlay::{alias, network};
 
@@ -28,7 +30,7 @@ fn with(section: &str, from: &str, to: &str) -> Vec<u8> {
         let body = handed.get(name).unwrap();
         let body = if name == section { body.replace(from, to) } else { body.to_owned() };
         assert!(name != section || handed.get(name) != Some(&body), "nothing to change");
-        said.push_str(&format!("{name} {}\n{body}", body.len()));
+        let _ = write!(said, "{name} {}\n{body}", body.len());
     }
     (said + "end 0\n").into_bytes()
 }

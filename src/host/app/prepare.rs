@@ -93,6 +93,7 @@ pub async fn prepare(session: &Session, place: &Place, spec: &Spec, pool: Ipv4Ne
     let Some(assigned) = subnets::assign(place, project, ingress.network(), (&networks, &routes), &had, pool) else {
         return Err(NotPrepared::Full(full(pool)));
     };
+    #[expect(clippy::single_match_else, reason = "two ways, neither the lesser")]
     let hashes = match before {
         Some(mut overlay) => {
             let hashes = hashes_of(&overlay);

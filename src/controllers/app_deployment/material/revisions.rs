@@ -59,6 +59,7 @@ struct Data {
 impl Stored {
     /// One of which only the name matters.
     #[cfg(test)]
+    #[must_use]
     pub fn named(name: &str) -> Self {
         Self { name: name.to_owned(), number: 1, images: BTreeMap::new(), recipe: None, resource_version: None }
     }

@@ -167,7 +167,7 @@ fn removing(step: Option<AppStep>, name: &str, host: &HostView) -> AppStep {
 
 fn out_of_reach(seen: &Observed, name: &str, now: Timestamp) -> AppStep {
     if is_late(seen, now) {
-        return Step::Record(Box::new(report::without(seen, name)));
+        return Step::Do(Action::Leave(name.to_owned()));
     }
     let (_, why) = blocked(seen, name);
     let message = format!(
@@ -188,7 +188,11 @@ pub fn is_late(seen: &Observed, now: Timestamp) -> bool {
 }
 
 /// What nobody can take away is said, and not waited for.
-pub(super) fn leave(seen: &Observed, leftovers: &BTreeSet<String>) -> AppStep {
+pub(super) fn leave(seen: &Observed, facts: &Facts, leftovers: &BTreeSet<String>) -> AppStep {
     let first = leftovers.first().map(String::as_str).unwrap_or_default();
-    Step::Record(Box::new(report::without(seen, first)))
+    let lost = seen.hosts.get(first).is_none_or(HostView::lost);
+    if lost || facts.given_up.contains(first) {
+        return Step::Record(Box::new(report::without(seen, first)));
+    }
+    Step::Do(Action::Leave(first.to_owned()))
 }

@@ -77,6 +77,8 @@ pub enum Action {
     Volumes(String),
     /// Remember that the app is whole there.
     Settle(String, String),
+    /// Leave the app on a host that is out of reach, and say so.
+    Leave(String),
     /// End its probes, and forget what is remembered of it.
     Forget,
     /// Say in an event what an `abandon` annotation leaves behind: the half it names.
@@ -232,13 +234,11 @@ fn forwards(seen: &Observed, facts: &Facts, now: Timestamp) -> AppStep {
             let whole =
                 |host: &HostView| host.settled.as_ref().is_some_and(|settled| is_fresh(seen, settled, &what, now));
             let due = seen.hosts.iter().filter(|(_, host)| host.target && !whole(host) && host.blocked.is_none());
-            for (name, _) in due {
-                if let Some(step) = host::work(seen, facts, name, now) {
-                    return step;
-                }
-                return Step::Do(Action::Settle(name.clone(), what));
+            match due.map(|(name, _)| name).next() {
+                Some(name) => host::work(seen, facts, name, now)
+                    .unwrap_or_else(|| Step::Do(Action::Settle(name.clone(), what.clone()))),
+                None => after_hosts(seen, facts, &turn, now),
             }
-            after_hosts(seen, facts, &turn, now)
         }
     }
 }
@@ -255,7 +255,10 @@ fn fingerprint(seen: &Observed, reading: &Reading) -> String {
     let leads: Vec<_> = lead(seen).iter().filter_map(|host| host.address).collect();
     let hosts: Vec<_> = seen.hosts.iter().filter(|(_, h)| h.target).map(|(name, h)| (name, h.uid())).collect();
     let live: Vec<_> = seen.hosts.values().map(|h| h.journal.live.as_ref().map(|live| &live.revision)).collect();
-    format!("{:?} {} {} {leads:?} {hosts:?} {live:?}", seen.app.metadata.generation, reading.revision, reading.cause)
+    let proven = seen.status.domains.iter().filter(|domain| domain.verification.as_ref().is_some_and(|v| v.seen));
+    let proven: Vec<_> = proven.map(|domain| &domain.name).collect();
+    let generation = seen.app.metadata.generation;
+    format!("{generation:?} {} {} {leads:?} {hosts:?} {live:?} {proven:?}", reading.revision, reading.cause)
 }
 
 /// What remains once every target is as it should be.
@@ -277,7 +280,7 @@ fn after_hosts(seen: &Observed, facts: &Facts, turn: &Turn, now: Timestamp) -> A
             wait("Moving", "the app serves on its old Nodes until no cache leads there any more", left, false)
         }
         Turn::Remove(name) => backward::remove(seen, facts, name, now),
-        Turn::Done { leftovers } if !leftovers.is_empty() => backward::leave(seen, leftovers),
+        Turn::Done { leftovers } if !leftovers.is_empty() => backward::leave(seen, facts, leftovers),
         Turn::Done { .. } => match moved(seen) {
             Some(status) => Step::Record(Box::new(status)),
             None => publish::former(seen, facts, now)

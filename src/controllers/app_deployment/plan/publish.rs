@@ -8,6 +8,7 @@ use super::super::names::{Name, is_proven, names, proof, proven, records};
 use super::super::observe::{Observed, ZoneView};
 use super::super::report;
 use super::{Action, AppStep, Facts, SOON, WATCHED, wait};
+use crate::api::app_deployment::Verification;
 use crate::api::names::Fqdn;
 use crate::controllers::{not_ours, refused, zone_blocked};
 use crate::dns::propagation::Confirmation;
@@ -118,7 +119,7 @@ pub(super) fn prove(seen: &Observed, facts: &Facts) -> Option<AppStep> {
     let prepared = facts.prepared.values().next();
     let names = names(seen, prepared.and_then(|prepared| prepared.entry.domain.as_ref())).ok()?;
     let open = names.into_iter().filter(|name| name.foreign && !is_proven(seen, &name.name)).collect::<Vec<_>>();
-    for Name { name, field, .. } in &open {
+    for Name { name, .. } in &open {
         let proof = proof(seen, name);
         let known = seen.status.domains.iter().find(|domain| domain.name == name.as_str());
         if known.and_then(|known| known.verification.as_ref()) != Some(&proof) {
@@ -127,20 +128,20 @@ pub(super) fn prove(seen: &Observed, facts: &Facts) -> Option<AppStep> {
         match facts.proofs.get(name) {
             None => return Some(Step::Do(Action::AskProof(name.clone()))),
             Some(true) => {
-                let proof = crate::api::app_deployment::Verification { seen: true, ..proof };
+                let proof = Verification { seen: true, ..proof };
                 return Some(Step::Record(Box::new(report::proving(seen, name, proof))));
             }
-            Some(false) => {
-                let message = format!(
-                    "{field}: {name} lies in no Zone: prove that it is yours by a TXT record at {} with the content \
-                     `{}`, and point the name at the Node; or set its publish to None",
-                    proof.name, proof.content
-                );
-                return Some(wait("DomainNotVerified", message, PROOF, false));
-            }
+            Some(false) => {}
         }
     }
-    None
+    let Name { name, field, .. } = open.first()?;
+    let proof = proof(seen, name);
+    let message = format!(
+        "{field}: {name} lies in no Zone: prove that it is yours by a TXT record at {} with the content `{}`, and point \
+         the name at the Node; or set its publish to None",
+        proof.name, proof.content
+    );
+    Some(wait("DomainNotVerified", message, PROOF, false))
 }
 
 /// Gives back the names that are not asked for any more: no record, and no host's table, has them by now.

@@ -145,8 +145,8 @@ impl Cloud {
     fn sync(&mut self) {
         let nodes = self.seen.status.nodes.clone();
         let journal = |state: &NodeState| {
-            let notes = state.journal.clone().unwrap_or_default();
-            serde_json::from_value(notes.0.into()).unwrap()
+            let recorded = state.journal.clone().unwrap_or_default();
+            serde_json::from_value(recorded.0.into()).unwrap()
         };
         for (name, host) in &mut self.seen.hosts {
             host.journal = nodes.iter().find(|state| state.name == *name).map(journal).unwrap_or_default();
@@ -287,6 +287,7 @@ impl Cloud {
                 let host = self.seen.hosts.get_mut(&name).unwrap();
                 host.settled = Some(Settled { at: self.now, what });
             }
+            Action::Leave(name) => drop(self.facts.given_up.insert(name)),
             Action::Forget => self.facts.forgotten = true,
             Action::SayAbandoned(half) => drop(self.facts.said.insert(half)),
             Action::Collect(name) => panic!("nothing runs on {name}"),

@@ -47,6 +47,7 @@ struct Turn {
 
 /// How a life begins.
 #[derive(Debug, Clone)]
+#[expect(clippy::struct_excessive_bools, reason = "each says one thing of it")]
 struct Birth {
     rack: bool,
     /// Whether it manages its host, and is proxied.
