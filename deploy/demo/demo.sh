@@ -20,13 +20,16 @@ applied=()
 foreign_cluster=
 
 say() { printf '\n==> %s\n' "$*"; }
-fail() { echo "error: $*" >&2; exit 1; }
+# Also where what is being tried is kept silent.
+exec 8>&2
+fail() { echo "error: $*" >&8; exit 1; }
 
 # Ends exactly what this script started, and waits for it: afterwards no process of the demo remains.
 cleanup() {
   local status=$?
   trap - EXIT
   trap '' INT TERM HUP
+  exec 2>&8
   if [[ $status -ne 0 && $status -ne 130 && -s $run/operator.log ]]; then
     echo "--- the operator's last lines ---" >&2
     tail -n 25 "$run/operator.log" >&2
@@ -91,7 +94,7 @@ hold() { # OUT SCRIPT ARGUMENTS…
   local out=$1
   shift
   set -m
-  "$@" < "$run/hold" > "$out" 2> "$out.err" 7>&- &
+  "$@" < "$run/hold" > "$out" 2> "$out.err" 7>&- 8>&- &
   children+=($!)
   set +m
 }

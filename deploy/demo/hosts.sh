@@ -80,7 +80,7 @@ hosts() {
   sim POST /cloudflare/zones '{"name": "example.com"}' >/dev/null
   sim POST /cloudflare/tokens "{\"value\": \"$cloudflare_token\"}" >/dev/null
   sim POST /digitalocean/tokens "{\"value\": \"$digitalocean_token\"}" >/dev/null
-  start_operator --resolvers "$VM_RESOLVER" --authority "$authority" \
+  start_operator --resolvers "$VM_RESOLVER" \
     --caddy-image "$caddy" --router-image "$router" --acme-directory "$VM_ACME" --acme-ca-file "$VM_AUTHORITY" \
     --probe-ca-file "$VM_ACME_ROOT" --probe-allow-cidr "$VM_SUBNET"
 
