@@ -43,7 +43,7 @@ pub struct Host {
     /// The image of a small web server.
     pub app: String,
     /// The image of a site that does what its variables say.
-    #[allow(dead_code, reason = "only deploys ask for it")]
+    #[allow(dead_code, reason = "for the apps of other tests")]
     pub site: String,
     _alone: MutexGuard<'static, ()>,
 }

@@ -8,6 +8,8 @@ use bytes::Bytes;
 use jiff::Timestamp;
 use roadstead::host::app::{self, NotPrepared, Prepared, Spec};
 use roadstead::host::bootstrap::TABLE;
+use roadstead::host::compose::refuse::HostAccess;
+use roadstead::host::compose::{entry, strategy};
 use roadstead::host::deploy::app::Domain;
 use roadstead::host::deploy::commands::Place;
 use roadstead::host::deploy::conclude::{Outcome, conclude};
@@ -77,9 +79,9 @@ pub fn spec(revision: &str, compose: &str, values: &[(&str, &str)]) -> Spec {
         images: Vec::new(),
         values: values.collect(),
         only: BTreeMap::new(),
-        entry: Default::default(),
-        host_access: Default::default(),
-        strategy: Default::default(),
+        entry: entry::Asked::default(),
+        host_access: HostAccess::default(),
+        strategy: strategy::Asked::default(),
         updates: BTreeMap::new(),
         pre_deploy: None,
         edge: false,

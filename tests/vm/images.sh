@@ -36,6 +36,6 @@ app=$(engine create --network none "$VM_APP" 2>/dev/null)
 engine cp "$app:/bin/busybox" "$scratch/site/bin/busybox"
 engine rm "$app" >/dev/null
 engine rmi "$VM_APP" >/dev/null
-for program in sh awk cat httpd kill nslookup printenv sleep wc wget; do ln -s busybox "$scratch/site/bin/$program"; done
+for program in sh awk cat httpd kill nc nslookup sleep wc; do ln -s busybox "$scratch/site/bin/$program"; done
 site=$(push site -c 'EXPOSE 8080' -c 'ENTRYPOINT ["/bin/sh", "/serve"]')
 printf 'caddy=%s\nrouter=%s\nsite=%s\n' "$caddy" "$router" "$site"

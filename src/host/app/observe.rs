@@ -52,15 +52,16 @@ struct Inspected {
     id: String,
     image: String,
     labels: Option<BTreeMap<String, String>>,
-    state: Condition,
+    state: Reached,
     restarts: u32,
 }
 
 /// Its state, as Docker says it.
 #[derive(Deserialize)]
 #[serde(rename_all = "PascalCase")]
-struct Condition {
-    status: String,
+struct Reached {
+    #[serde(rename = "Status")]
+    name: String,
     exit_code: i64,
     #[serde(default, rename = "OOMKilled")]
     oom_killed: bool,
@@ -116,7 +117,7 @@ fn container(inspected: Inspected) -> Container {
         revision: labels.remove(REVISION),
         one_off: labels.get(ONE_OFF).is_some_and(|one_off| one_off.eq_ignore_ascii_case("true")),
         hash: labels.remove(HASH_LABEL),
-        state: match inspected.state.status.as_str() {
+        state: match inspected.state.name.as_str() {
             "created" => State::Created,
             "running" | "paused" => State::Running,
             "restarting" => State::Restarting,

@@ -93,26 +93,22 @@ pub async fn prepare(session: &Session, place: &Place, spec: &Spec, pool: Ipv4Ne
     let Some(assigned) = subnets::assign(place, project, ingress.network(), (&networks, &routes), &had, pool) else {
         return Err(NotPrepared::Full(full(pool)));
     };
-    #[expect(clippy::single_match_else, reason = "two ways, neither the lesser")]
-    let hashes = match before {
-        Some(mut overlay) => {
-            let hashes = hashes_of(&overlay);
-            if move_networks(&mut overlay, &assigned.compose) {
-                write(session, &directory, overlay.to_string()).await?;
-            }
-            hashes
+    let hashes = if let Some(mut overlay) = before {
+        let hashes = hashes_of(&overlay);
+        if move_networks(&mut overlay, &assigned.compose) {
+            write(session, &directory, overlay.to_string()).await?;
         }
-        None => {
-            let mut overlay = put_over(place, spec, &judged, &ingress, &assigned, &files)?;
-            let neutral = place.compose_of(&spec.revision, &[], &place.neutral(), &["compose.yaml", "overlay.new"]);
-            let merged = run(session, OVERLAY, place, spec, &neutral, text(&overlay)?).await?;
-            let Some(hashes) = merged.get("hashes").map(changes::hashes) else {
-                return Err(complaint::refusal(&said_of(&merged), &directory).into());
-            };
-            overlay.label(&hashes);
-            write(session, &directory, text(&overlay)?).await?;
-            hashes
-        }
+        hashes
+    } else {
+        let mut overlay = put_over(place, spec, &judged, &ingress, &assigned, &files)?;
+        let neutral = place.compose_of(&spec.revision, &[], &place.neutral(), &["compose.yaml", "overlay.new"]);
+        let merged = run(session, OVERLAY, place, spec, &neutral, text(&overlay)?).await?;
+        let Some(hashes) = merged.get("hashes").map(changes::hashes) else {
+            return Err(complaint::refusal(&said_of(&merged), &directory).into());
+        };
+        overlay.label(&hashes);
+        write(session, &directory, text(&overlay)?).await?;
+        hashes
     };
     Ok(Prepared {
         empty_variables: complaint::empty_variables(&said_of(&said)),
