@@ -8,7 +8,7 @@ stage := hack/stage.sh
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
-demo: ## manifests become VMs and names in simulated clouds, and nothing again (13 min cold, 1 min warm); KEEP=1 stays up
+demo: ## manifests become VMs and names in simulated clouds, and nothing again; then an app on a host (13 min cold, 2 min warm); KEEP=1 stays up, HOSTS=0 leaves the app out
 	@KEEP=$(KEEP) deploy/demo/demo.sh
 
 controlplane: ## build etcd, kube-apiserver, kube-controller-manager, kubectl and helm; install workerd, sshd, docker-compose and Caddy (9 min cold)
