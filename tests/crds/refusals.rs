@@ -233,13 +233,13 @@ pub fn refusals_say_what_would_be_right(kubectl: &Kubectl) {
             node(),
             spec(json!({"ssh": {"hostKeys": ["host.example.com ssh-ed25519 AAAA"]}})),
             is(
-                r#"spec.ssh.hostKeys: Invalid value: write each key as a line of its .pub file: `ssh-ed25519 AAAA…` or `ecdsa-sha2-nistp256 AAAA…`"#,
+                r"spec.ssh.hostKeys: Invalid value: write each key as a line of its .pub file: `ssh-ed25519 AAAA…` or `ecdsa-sha2-nistp256 AAAA…`",
             ),
         ),
         (
             node(),
             spec(json!({"ssh": {"hostKeys": ["ssh-ed25519 AAAA"], "trustOnFirstUse": true}})),
-            is(r#"spec.ssh: Invalid value: give `hostKeys` or set `trustOnFirstUse`, not both"#),
+            is(r"spec.ssh: Invalid value: give `hostKeys` or set `trustOnFirstUse`, not both"),
         ),
         (node(), spec(json!({"zoneRef": null})), is("spec.zoneRef: Required value")),
         (
