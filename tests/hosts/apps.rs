@@ -22,6 +22,7 @@ fn compose(image: &str) -> String {
     .to_string()
 }
 
+#[allow(clippy::needless_pass_by_value, reason = "callers write it where they hand it over")]
 pub fn app(namespace: &str, target: Value, image: &str, spec: Value) -> String {
     let mut whole = json!({
         "target": target, "compose": {"inline": compose("unknown")},

@@ -86,7 +86,7 @@ impl Rig {
             let left = run(docker(&env["VM_CLIENT"], &engine).args(["ps", "--all", "--quiet"])).await?;
             let resolver = tokio::net::UdpSocket::bind(&env["VM_RESOLVER"]).await.map_err(|error| error.to_string());
             let tcp = tokio::net::TcpListener::bind(&env["VM_RESOLVER"]).await.map_err(|error| error.to_string());
-            resolver.and(tcp.map(|_| ())).and_then(|()| if left.is_empty() { Ok(()) } else { Err(left) })
+            resolver.and(tcp.map(|_| ())).and(if left.is_empty() { Ok(()) } else { Err(left) })
         })
         .await;
         let clouds = Options {
