@@ -6,7 +6,7 @@
 //! * [`act`]: one action; [`digests`], [`volumes`]: what there is to be told of it.
 //!
 //! A round trip is dear, a line of shell is cheap: each of these is one command, or few. What a script finds it hands over
-//! in [`handed`] sections, which are read by pure functions.
+//! in `handed` sections, which are read by pure functions.
 
 mod act;
 mod ask;

@@ -1,7 +1,7 @@
 //! The app's plan: every decision, none of the I/O.
 //!
 //! Forwards: find the hosts, read what the object refers to, store the revision, and on one host after the other prepare it,
-//! claim and publish its names, and do what [`deploy`](crate::host::deploy) says comes next. Backwards: withdraw the names,
+//! claim and publish its names, and do what [`deploy`] says comes next. Backwards: withdraw the names,
 //! wait out the TTL, take the app away from each host, release the claims, gone.
 
 mod backward;
