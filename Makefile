@@ -29,7 +29,7 @@ test-hosts: ## container VMs with real cloud-init, OpenSSH and Docker, on Linux 
 	@$(stage) "VM image" "3 min and 600 MB the first time on 2 cores" tests/vm/build-image.sh
 	@$(stage) "build" "7 min cold on 2 cores" cargo test --test vms --test bootstrap --test deploy --no-run
 	@$(stage) "caddy" "seconds" tests/tools/caddy/build.sh
-	@$(stage) "hosts" "12 min on 2 cores" tests/vm/with.sh bash -c \
+	@$(stage) "hosts" "15 min on 2 cores" tests/vm/with.sh bash -c \
 	  'cargo test --test vms -- --ignored && cargo test --test bootstrap -- --ignored && cargo test --test deploy -- --ignored'
 
 test-crash: controlplane ## kill the operator at every one of its writes, in every way: the full matrix
