@@ -113,7 +113,7 @@ const ELSEWHERE: [(&str, &str); 89] = [
 ];
 
 /// Reasons of what is under way, or of what failed and is tried again: nobody has to do anything.
-const PASSING: [&str; 47] = [
+const PASSING: [&str; 48] = [
     "Adopting",
     "Bootstrapping",
     "ChangingSlug",
@@ -150,6 +150,7 @@ const PASSING: [&str; 47] = [
     "Replacing",
     "RoutingTableMissing",
     "Starting",
+    "SubnetTaken",
     "Suspended",
     "Unavailable",
     "Waiting",

@@ -190,7 +190,7 @@ fn failed(name: &str, failure: &Failure) -> String {
 }
 
 /// The reasons that a deploy may give. They come back from the journal as text.
-const REASONS: [&str; 25] = [
+const REASONS: [&str; 26] = [
     "ConnectionLost",
     "ContainerExited",
     "ContainerMissing",
@@ -213,6 +213,7 @@ const REASONS: [&str; 25] = [
     "RoutingTableMissing",
     "ServiceFailed",
     "StartFailed",
+    "SubnetTaken",
     "SwapRefused",
     "Unhealthy",
     "WrongArchitecture",
