@@ -30,13 +30,8 @@ test-hosts: ## container VMs with real cloud-init, OpenSSH and Docker, on Linux 
 	@$(stage) "control plane" "7 min cold on 2 cores" tests/controlplane/build.sh
 	@$(stage) "build" "7 min cold on 2 cores" cargo test --test vms --test bootstrap --test deploy --test hosts --no-run
 	@$(stage) "caddy" "seconds" tests/tools/caddy/build.sh
-<<<<<<< HEAD
 	@$(stage) "hosts" "25 min on 2 cores" tests/vm/with.sh bash -c \
 	  'for test in vms bootstrap deploy hosts; do cargo test --test $$test -- --ignored || exit; done'
-=======
-	@$(stage) "hosts" "15 min on 2 cores" tests/vm/with.sh bash -c \
-	  'cargo test --test vms -- --ignored && cargo test --test bootstrap -- --ignored && cargo test --test deploy -- --ignored'
->>>>>>> io
 
 test-crash: controlplane ## kill the operator at every one of its writes, in every way: the full matrix
 	@$(stage) "build" "7 min cold on 2 cores" cargo build --workspace --all-targets
