@@ -171,8 +171,12 @@ impl Rig {
     /// The VM of a droplet.
     pub async fn vm_by_id(&self, id: &str) -> Vm<'_> {
         let label = format!("label=roadstead.droplet={id}");
-        let container = self.engine(&["ps", "--all", "--quiet", "--filter", &label]).await.unwrap();
-        assert_eq!(container.lines().count(), 1, "the container of VM {id}: {container:?}");
+        // A droplet has its id before its container is made.
+        let container = eventually(SOON, &format!("the container of VM {id}"), async || {
+            let found = self.engine(&["ps", "--all", "--quiet", "--filter", &label]).await.unwrap();
+            if found.lines().count() == 1 { Ok(found) } else { Err(format!("{found:?}")) }
+        })
+        .await;
         Vm { rig: self, id: id.to_owned(), container }
     }
 

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use k8s_openapi::api::core::v1::Namespace;
-use kube::api::{Api, DeleteParams, DynamicObject, ListParams, Patch, PatchParams, PostParams};
+use kube::api::{Api, DeleteParams, DynamicObject, ListParams, Patch, PatchParams, PostParams, WatchParams};
 use kube::core::GroupVersionKind;
 use kube::discovery::{ApiCapabilities, ApiResource, Scope, oneshot};
 use kube::{Client, ResourceExt};
@@ -38,7 +38,8 @@ impl Cluster {
     }
 
     /// Applies every document of `yaml` (server-side, field manager `test`, forced), waiting up to 10 s for a kind whose
-    /// CRD was only just created. A CRD is awaited until it is established.
+    /// CRD was only just created. A CRD is awaited until it is established and its objects can be
+    /// watched.
     ///
     /// # Errors
     /// The API server's refusal of the first document that it refuses, with its name.
@@ -55,10 +56,25 @@ impl Cluster {
                 .map_err(|error| anyhow::anyhow!("{kind} {name}: {error}"))?;
             if kind.ends_with("/CustomResourceDefinition") {
                 self.wait_condition(&kind, None, &name, "Established", "True", Duration::from_secs(20)).await;
+                self.wait_watchable(&object).await;
             }
             applied.push(object);
         }
         Ok(applied)
+    }
+
+    /// Waits until objects of a definition can be watched: for a moment after it is established the API server refuses
+    /// that, and an operator that starts then hears late of what others wrote.
+    async fn wait_watchable(&self, definition: &DynamicObject) {
+        let field = |path: &str| definition.data.pointer(path).and_then(Value::as_str).unwrap_or_default();
+        let (group, version) = (field("/spec/group"), field("/spec/versions/0/name"));
+        let kind = format!("{group}/{version}/{}", field("/spec/names/kind"));
+        let (resource, _) = self.resolve(&kind).await;
+        let api: Api<DynamicObject> = Api::all_with(self.client.clone(), &resource);
+        eventually(Duration::from_secs(20), &format!("a watch of {kind}"), async || {
+            api.watch(&WatchParams::default(), "0").await.map(drop).map_err(|error| error.to_string())
+        })
+        .await;
     }
 
     /// [`Cluster::try_apply`] for manifests that must be accepted.
