@@ -11,7 +11,7 @@ use tempfile::TempDir;
 use tokio::sync::OnceCell;
 
 use crate::cluster::Cluster;
-use crate::process::{Supervised, repository};
+use crate::process::{Supervised, free_port, repository};
 
 /// A running control plane with RBAC; stopped when dropped, and when the test process ends by whatever means.
 ///
@@ -48,7 +48,7 @@ impl ControlPlane {
         let start = scripts.join("start.sh");
         let (processes, line) = Supervised::start(
             &start,
-            Command::new(&start).arg(programs()).arg(directory.path()),
+            Command::new(&start).arg(programs()).arg(directory.path()).arg(free_port().to_string()),
             Duration::from_mins(3),
         );
         let kubeconfig = line.strip_prefix("ready ").unwrap_or_else(|| panic!("unexpected: {line}")).into();

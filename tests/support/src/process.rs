@@ -1,10 +1,11 @@
 //! Child processes that end with the test process, however that ends, and small things tests need to keep apart.
 
+use std::fs::File;
 use std::io::{BufRead, BufReader, Write};
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdout, Command, ExitStatus, Stdio};
-use std::sync::{OnceLock, mpsc};
+use std::sync::{Mutex, OnceLock, mpsc};
 use std::time::{Duration, Instant};
 
 /// The repository's root directory.
@@ -37,12 +38,20 @@ pub fn caddy() -> PathBuf {
     binary.clone()
 }
 
-/// A port nobody listens on at the moment of the call, outside the range the kernel hands out to others.
+/// A port on loopback that nobody listens on and no other call returns while this process lives, in any test program:
+/// between the choice and the listening, another test would sooner or later take it. Outside the range the kernel hands
+/// out to others.
 #[must_use]
 pub fn free_port() -> u16 {
+    static TAKEN: Mutex<Vec<File>> = Mutex::new(Vec::new());
+    let directory = repository().join("target/tmp/ports");
+    std::fs::create_dir_all(&directory).expect("target/tmp/ports can be made");
     loop {
         let port = fastrand::u16(20_000..32_000);
-        if TcpListener::bind(("127.0.0.1", port)).is_ok() {
+        let lock = File::create(directory.join(port.to_string())).expect("a file in target/tmp/ports");
+        // The lock ends with the process. It comes first: who holds it may listen at any time.
+        if lock.try_lock().is_ok() && TcpListener::bind(("127.0.0.1", port)).is_ok() {
+            TAKEN.lock().expect("no holder panics").push(lock);
             return port;
         }
     }
