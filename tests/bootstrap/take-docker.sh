@@ -44,6 +44,8 @@ openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -days 2 -su
 cat server.pem >>/etc/ssl/certs/ca-certificates.crt
 cat >serve.py <<'P'
 import http.server, ssl
+# Not the older version, which tells the end of an answer by an end of TLS that apt of Debian 13 takes for a cut.
+http.server.SimpleHTTPRequestHandler.protocol_version = "HTTP/1.1"
 server = http.server.ThreadingHTTPServer(("127.0.0.1", 8443), http.server.SimpleHTTPRequestHandler)
 context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
 context.load_cert_chain("server.pem", "server.key")
