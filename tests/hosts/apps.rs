@@ -229,10 +229,8 @@ async fn two_nodes_are_rolled_one_at_a_time_and_the_second_s_failure_leaves_it_a
     let serves = async |version: [&str; 2]| {
         for (address, version) in addresses.iter().zip(version) {
             // A certificate authority asks one of the two, and not always the one that asked it.
-            let page = eventually(SOON, &format!("{address} to serve the name"), async || {
-                visitor.get_at(address, "shop.example.com", "/").await
-            });
-            let page = page.await;
+            let ask = async || visitor.get_at(address, "shop.example.com", "/").await;
+            let page = eventually(SOON, &format!("{address} to serve the name"), ask).await;
             assert_eq!((page.status, page.body.trim()), (200, version), "{address}");
         }
     };
