@@ -23,7 +23,10 @@ fn host() -> impl Strategy<Value = String> {
 }
 
 fn peer() -> impl Strategy<Value = Option<SocketAddr>> {
-    prop_oneof![Just(None), any::<SocketAddr>().prop_filter("a zone is not written", |a| a.is_ipv4()).prop_map(Some)]
+    prop_oneof![
+        Just(None),
+        any::<SocketAddr>().prop_filter("a zone is not written", SocketAddr::is_ipv4).prop_map(Some)
+    ]
 }
 
 fn route() -> impl Strategy<Value = Route> {
