@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use jiff::Timestamp;
 
-use super::available::{AVAILABLE, View, available};
+use super::available::{AVAILABLE, View, available, dns_mismatch};
 use super::names::{Name, lead};
 use super::observe::Observed;
 use super::plan::{Facts, Rollback, deploying, expired};
@@ -13,8 +13,7 @@ use crate::api::condition::{self, Desired, READY, RECONCILING, STALLED, whole_se
 use crate::api::names::Fqdn;
 use crate::controllers::set_paused;
 use crate::dns;
-use crate::host::deploy::seen::State;
-use crate::host::deploy::{self, Journal};
+use crate::host::deploy::Journal;
 use crate::probe::Failure;
 use crate::runtime::driver::Outcome;
 use crate::runtime::events::Note;
@@ -55,11 +54,13 @@ pub fn status(seen: &Observed, facts: &Facts, outcome: &Outcome, now: Timestamp)
         (journal.attempts, journal.not_before) = (None, None);
     }
     status.journal.take_if(|journal| *journal == crate::api::status::Journal::default());
+    let causes = seen.hosts.iter().filter_map(|(name, host)| Some((name.as_str(), host.ill.clone()?))).collect();
+    let mismatches = mismatches(seen, facts, now);
     let view = View {
         reading: &seen.available,
         maintenance: seen.app.spec.maintenance,
-        mismatches: &[],
-        causes: &causes(seen, facts),
+        mismatches: mismatches.as_deref(),
+        causes: &causes,
         before: condition::get(&seen.status.conditions, AVAILABLE),
     };
     if let Some(serves) = available(&view) {
@@ -69,26 +70,16 @@ pub fn status(seen: &Observed, facts: &Facts, outcome: &Outcome, now: Timestamp)
     status
 }
 
-/// What ails the containers of the revision that serves, on the hosts that were looked at.
-fn causes(seen: &Observed, facts: &Facts) -> BTreeMap<String, Failure> {
-    let of = |(name, host): (&String, &deploy::seen::Host)| {
-        let live = seen.hosts.get(name)?.journal.live.as_ref()?;
-        let ill = host.containers.iter().find(|c| c.revision.as_ref() == Some(&live.revision) && !c.one_off)?;
-        let service = &ill.service;
-        let (reason, what) = match (ill.state, ill.oom_killed) {
-            (_, true) => {
-                ("OOMKilled", format!("was ended for want of memory, and started {} times again", ill.restarts))
-            }
-            (State::Exited, _) => ("ContainerExited", format!("ended with code {}", ill.exit_code)),
-            (State::Restarting, _) => {
-                ("ContainerRestarting", format!("ends again and again, with code {}", ill.exit_code))
-            }
-            (State::Created | State::Running, _) => return None,
-        };
-        let message = format!("the container of service `{service}` {what}: see `docker logs` on Node {name}");
-        Some((name.clone(), Failure { reason, message }))
-    };
-    facts.looked.iter().filter_map(of).collect()
+/// Names that the zones' own servers were asked for in this pass, and answer wrongly; `None` if none was asked for.
+fn mismatches(seen: &Observed, facts: &Facts, now: Timestamp) -> Option<Vec<Failure>> {
+    if seen.deleting() || expired(seen, now) {
+        return None;
+    }
+    let serving = seen.status.domains.iter().filter(|domain| domain.phase.as_deref() == Some(SERVING));
+    let names = serving.filter_map(|domain| Fqdn::parse(&domain.name).ok());
+    let answers: Vec<_> = names.filter_map(|name| Some((facts.authority.get(&name)?, name))).collect();
+    let wrong = answers.iter().filter_map(|(answer, name)| dns_mismatch(name.as_str(), answer)).collect();
+    (!answers.is_empty()).then_some(wrong)
 }
 
 /// Which revision is wanted, which one was before, and what the seed's fields say of them.

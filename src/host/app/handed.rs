@@ -11,7 +11,8 @@ use crate::host::ssh::Error;
 pub(super) const HAND: &str = r#"set -eu
 umask 077
 export LC_ALL=C
-scratch=$(mktemp -d)
+# In memory, so that a full disk keeps nobody from looking.
+scratch=$(mktemp -d -p /run 2>/dev/null || mktemp -d)
 trap 'rm -rf "$scratch"' EXIT
 hand() {
   printf '%s %s\n' "$1" "$(wc -c <"$2")"
