@@ -250,8 +250,10 @@ fn adoption_takes_over_exactly_the_records_of_that_namesake() {
 
 #[test]
 fn a_check_tells_free_own_and_taken_apart() {
-    let at =
-        |records: Vec<Record>| standing(Claimant { mark: &own(), adopt: None }, &name("web"), &Snapshot::of(records));
+    let at = |records: Vec<Record>| {
+        let claimant = Claimant { mark: &own(), adopt: None, handed: &HandOvers::new() };
+        standing(claimant, &name("web"), &Snapshot::of(records))
+    };
     assert_eq!(at(vec![]), Standing::Free);
     assert_eq!(at(vec![other("r1", "web", "TXT", "x")]), Standing::Free);
     assert!(matches!(at(vec![address("r1", "web", 1, Some(own()))]), Standing::Own(records) if records[0].id == "r1"));

@@ -235,7 +235,11 @@ async fn both_roles_of_a_name_are_handed_over_in_one_write_or_neither_is() {
     let holders = stored(&api).unwrap().spec.holders;
     assert_eq!((holders.dns.as_ref(), holders.http.as_ref()), (Some(&new.holder), Some(&new.holder)));
     assert_eq!(puts.load(Relaxed), 1);
-    assert_eq!(claims.hand_over(&name, &ROLES, "1", &new).await, Ok(Standing::Ours), "and a repetition changes nothing");
+    assert_eq!(
+        claims.hand_over(&name, &ROLES, "1", &new).await,
+        Ok(Standing::Ours),
+        "and a repetition changes nothing"
+    );
     assert_eq!(puts.load(Relaxed), 1);
 
     // Who publishes it is a third: nobody gets half of it.
