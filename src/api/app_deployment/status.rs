@@ -114,7 +114,7 @@ pub struct DomainStatus {
     #[schemars(length(max = 64), inner(length(max = 45)))]
     pub addresses: Vec<String>,
     /// Whether Cloudflare is to proxy it.
-    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    #[serde(default)]
     pub proxied: bool,
     /// Where visitors are sent instead of the app.
     #[serde(default, skip_serializing_if = "Option::is_none")]
