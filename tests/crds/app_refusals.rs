@@ -180,7 +180,7 @@ fn names_and_deploy() -> Vec<Row> {
             at("spec", "a domain redirects to one that redirects itself: let redirectTo name the one that serves"),
         ),
         (
-            serving(json!({"name": "b.example.com", "takeFrom": {"name": "shop"}})),
+            serving(json!({"name": "b.example.com", "takeFrom": {"name": "x"}})),
             at(
                 "<nil>",
                 "takeFrom names this app itself: name the app that has the domain now, or leave takeFrom out",

@@ -89,9 +89,10 @@ pub enum Action {
 }
 
 impl Action {
-    /// Whether it changes anything outside the cluster. The zone's writer keeps its own freeze.
+    /// Whether it changes anything outside the cluster, or what cannot be left half done. The zone's writer keeps its own
+    /// freeze.
     fn writes_outside(&self) -> bool {
-        matches!(self, Self::Prepare(_) | Self::Act(..) | Self::AdoptRecords(..))
+        matches!(self, Self::Prepare(_) | Self::Act(..) | Self::AdoptRecords(..) | Self::TakeOver(..))
     }
 }
 
