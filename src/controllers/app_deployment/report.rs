@@ -9,9 +9,9 @@ use super::names::{Name, lead};
 use super::observe::Observed;
 use super::plan::{Facts, Rollback, deploying, expired};
 use crate::api::app_deployment::{AppDeploymentStatus, DomainStatus, NodeState, Notes, Verification};
-use crate::api::condition::{self, Desired, READY, RECONCILING, STALLED, whole_seconds};
+use crate::api::condition::{self, Desired, READY, STALLED, whole_seconds};
 use crate::api::names::Fqdn;
-use crate::controllers::set_paused;
+use crate::controllers::{phase, set_paused, set_ready};
 use crate::dns;
 use crate::host::deploy::Journal;
 use crate::probe::Failure;
@@ -68,7 +68,12 @@ pub fn status(seen: &Observed, facts: &Facts, outcome: &Outcome, now: Timestamp)
     if let Some(serves) = available(&view) {
         condition::set(&mut status.conditions, serves, generation, now);
     }
-    ready(seen, outcome, was_current, &mut status, now);
+    let was_ready = was_current && !seen.deleting() && condition::is_true(&seen.status.conditions, READY);
+    set_ready(&mut status.conditions, outcome, was_ready, || in_place(seen, now), generation, now);
+    status.phase = Some(match phase(seen.deleting(), &status.conditions) {
+        "Active" if expired(seen, now) => "Expired".to_owned(),
+        phase => phase.to_owned(),
+    });
     status
 }
 
@@ -272,41 +277,6 @@ fn in_place(seen: &Observed, now: Timestamp) -> Desired {
         }
         None => Desired::yes(READY, "Deployed", "the revision that the spec asks for serves on every Node"),
     }
-}
-
-/// Ready, Reconciling, Stalled and the phase.
-fn ready(seen: &Observed, outcome: &Outcome, was_current: bool, status: &mut AppDeploymentStatus, now: Timestamp) {
-    let generation = status.observed_generation;
-    let was_ready = was_current && condition::is_true(&seen.status.conditions, READY);
-    let keeps = |keep: bool| keep && was_ready && !seen.deleting();
-    let (ready, companion) = match outcome {
-        Outcome::Done => (Some(in_place(seen, now)), None),
-        Outcome::Waiting(w) if keeps(w.keep_ready) => (None, None),
-        Outcome::Failed { .. } if keeps(true) => (None, None),
-        Outcome::Waiting(w) => (Some(Desired::no(READY, w.reason, w.message.clone())), Some(RECONCILING)),
-        Outcome::Failed { reason, message } => (Some(Desired::no(READY, reason, message.clone())), Some(RECONCILING)),
-        Outcome::Stopped { reason, message } => (Some(Desired::no(READY, reason, message.clone())), Some(STALLED)),
-    };
-    if let Some(ready) = ready {
-        for type_ in [RECONCILING, STALLED] {
-            if companion == Some(type_) {
-                let same = Desired { type_, status: Some(true), ..ready.clone() };
-                condition::set(&mut status.conditions, same, generation, now);
-            } else {
-                condition::remove(&mut status.conditions, type_);
-            }
-        }
-        condition::set(&mut status.conditions, ready, generation, now);
-    }
-    let is = |type_| condition::is_true(&status.conditions, type_);
-    let phase = match (seen.deleting(), is(READY), is(STALLED)) {
-        (true, _, _) => "Deleting",
-        (_, true, _) if expired(seen, now) => "Expired",
-        (_, true, _) => "Active",
-        (_, _, true) => "Error",
-        _ => "Provisioning",
-    };
-    status.phase = Some(phase.to_owned());
 }
 
 /// What to tell people about the way from the `old` status to the `new` one.

@@ -27,6 +27,15 @@ inspect() {
     fi
   cat "$scratch/found"
 }
+# Hands over as the section `$1` what `docker compose config` with the options `$2` says, or what it complains of.
+config() {
+  if eval "$compose config $2" >"$scratch/config" 2>"$scratch/complaint"; then
+    hand "$1" "$scratch/config"
+  elif ! docker compose version >/dev/null; then
+    exit 1
+  fi
+  hand complaint "$scratch/complaint"
+}
 "#;
 
 /// The sections of what a script printed, by name.
