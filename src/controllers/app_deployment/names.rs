@@ -6,7 +6,7 @@ use std::net::IpAddr;
 use jiff::Timestamp;
 
 use super::observe::{HostView, Observed};
-use super::plan::handover::{self, Answers};
+use super::plan::handover::{self, Serving};
 use super::plan::{AppStep, Facts, stop};
 use crate::api::app_deployment::{Publish, Verification};
 use crate::api::names::{Fqdn, Mark};
@@ -243,9 +243,9 @@ pub fn domains(seen: &Observed, facts: &Facts, names: &[Name], host: &str, now: 
     let here = names.iter().filter(|name| name.is_of(host));
     let of = |name: &Name| {
         let ours = match handover::answers(seen, facts, name, host, now) {
-            Answers::No => return None,
-            Answers::Ours => true,
-            Answers::Anyhow => false,
+            Serving::No => return None,
+            Serving::Ours => true,
+            Serving::Anyhow => false,
         };
         Some(match &name.redirect {
             Some(to) => Domain::Redirect { to: to.to_string(), code: PERMANENT },

@@ -38,7 +38,7 @@ const FRESH: Duration = Duration::from_secs(30);
 
 /// Whether a host answers a name.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Answers {
+pub enum Serving {
     /// It does not, or another app there does.
     No,
     /// It does, and the name is the app's.
@@ -154,10 +154,10 @@ fn leads<'a>(seen: &'a Observed, app: &Holder, name: &str) -> Option<&'a BTreeSe
 
 /// Whether a host answers a name. Where both apps are, the one whose claim it is does: its table has one entry.
 #[must_use]
-pub fn answers(seen: &Observed, facts: &Facts, name: &Name, host: &str, now: Timestamp) -> Answers {
-    let anyhow = |yes: bool| if yes { Answers::Anyhow } else { Answers::No };
+pub fn answers(seen: &Observed, facts: &Facts, name: &Name, host: &str, now: Timestamp) -> Serving {
+    let anyhow = |yes: bool| if yes { Serving::Anyhow } else { Serving::No };
     match tenure(seen, facts, name) {
-        Tenure::Own => Answers::Ours,
+        Tenure::Own => Serving::Ours,
         Tenure::Awaited(from) => {
             let live = seen.hosts.get(host).is_some_and(|host| host.journal.live.is_some());
             anyhow(live && !is_on(seen, from, host))
@@ -208,7 +208,8 @@ fn ttl(seen: &Observed, name: &str) -> Duration {
 fn remaining(seen: &Observed, known: &DomainStatus, now: Timestamp) -> Option<Duration> {
     let Some(at) = known.handed.as_ref().and_then(|handed| handed.at.as_ref()) else { return Some(WATCHED) };
     let answered = seen.hosts.values().any(|host| host.journal.names.contains(&known.name));
-    left(at.0, ttl(seen, &known.name), now).filter(|_| answered)
+    // It is written down in whole seconds.
+    left(at.0, ttl(seen, &known.name) + Duration::from_secs(1), now).filter(|_| answered)
 }
 
 fn is_over(seen: &Observed, known: &DomainStatus, now: Timestamp) -> bool {
