@@ -381,7 +381,8 @@ impl Observed {
         let spec = self.app.spec.domains.iter().map(|domain| domain.name.as_str());
         let known = self.status.domains.iter().map(|domain| domain.name.as_str());
         let hosts = self.hosts.values().filter_map(|host| host.fqdn.clone());
-        spec.chain(known).filter_map(|name| Fqdn::parse(name).ok()).chain(hosts).collect()
+        let routed = self.hosts.values().flat_map(|host| &host.journal.names).map(String::as_str);
+        spec.chain(known).chain(routed).filter_map(|name| Fqdn::parse(name).ok()).chain(hosts).collect()
     }
 
     /// The Zone that governs a name: of several, the one of the longest domain.

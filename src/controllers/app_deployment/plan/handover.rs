@@ -234,6 +234,25 @@ pub(super) fn fingerprint(seen: &Observed, facts: &Facts, now: Timestamp) -> Str
 
 /// Writes down what became of names that other apps took over, before anything else is done about them.
 pub(super) fn noted(seen: &Observed, facts: &Facts, now: Timestamp) -> Option<AppStep> {
+    given_away(seen, facts, now).or_else(|| dropped(seen, facts))
+}
+
+/// Where the app that has a name is too, the entry of the table is that one's, and not touched any more.
+fn dropped(seen: &Observed, facts: &Facts) -> Option<AppStep> {
+    let is_theirs = |host: &str, name: &str| {
+        let name = Fqdn::parse(name).ok();
+        let holder = name.and_then(|name| app_of(seen, standing(seen, facts, &name, Role::Http)));
+        holder.is_some_and(|holder| is_on(seen, holder, host))
+    };
+    seen.hosts.iter().find_map(|(host, view)| {
+        let name = view.journal.names.iter().find(|name| is_theirs(host, name))?;
+        let mut journal: Journal = view.journal.clone();
+        journal.names.remove(name);
+        Some(Step::Record(Box::new(report::noted(seen, host, &journal))))
+    })
+}
+
+fn given_away(seen: &Observed, facts: &Facts, now: Timestamp) -> Option<AppStep> {
     seen.status.domains.iter().find_map(|known| {
         let to = taker(seen, facts, known)?;
         let handed = known.handed.clone().filter(|handed| handed.to == to.name);
@@ -249,14 +268,6 @@ pub(super) fn noted(seen: &Observed, facts: &Facts, now: Timestamp) -> Option<Ap
         if handed.take_from.is_some() && takes_from(seen, &known.name).is_none() {
             let handed = Handed { take_from: None, ..handed };
             return Some(record(seen, &known.name, |known| known.handed = Some(handed)));
-        }
-        // Where the other one is too, the entry of the table is its own from now on.
-        let shared =
-            |(host, view): &(&String, &HostView)| is_on(seen, to, host) && view.journal.names.contains(&known.name);
-        if let Some((host, view)) = seen.hosts.iter().find(shared) {
-            let mut journal: Journal = view.journal.clone();
-            journal.names.remove(&known.name);
-            return Some(Step::Record(Box::new(report::noted(seen, host, &journal))));
         }
         let leads = leads(seen, to, &known.name).filter(|_| handed.at.is_none())?;
         match led_elsewhere(seen, facts, known, leads) {
