@@ -14,7 +14,7 @@ mod content;
 mod status;
 
 pub use content::{Compose, EnvSource, EnvVar, File, Image, KeyRef, LocalRef};
-pub use status::{AppDeploymentStatus, DomainStatus, NodeState, Notes, Revision, Verification};
+pub use status::{AppDeploymentStatus, DomainStatus, Handed, NodeState, Notes, Revision, Verification};
 
 /// The rule for a time that may be none at all, and is waited out while a person looks on.
 const UP_TO_AN_HOUR: (&str, &str) = (
@@ -51,6 +51,8 @@ const FULL_NAME: (&str, &str) = (
     validation = ("self.metadata.name.size() <= 48", "metadata.name may have at most 48 characters, because the Compose project's name is made of it"),
     validation = ("self.metadata.name.matches('^[a-z0-9]([a-z0-9-]*[a-z0-9])?$')", "metadata.name must be a DNS label: a-z, 0-9 and `-`, not starting or ending with `-`"),
     validation = ("!self.metadata.name.startsWith('rs--')", "names starting with `rs--` are reserved: choose another"),
+    validation = ("!has(self.spec.domains) || !self.spec.domains.exists(d, has(d.takeFrom) && d.takeFrom.name == self.metadata.name)",
+        "takeFrom names this app itself: name the app that has the domain now, or leave takeFrom out"),
     printcolumn(name = "Domain", type_ = "string", json_path = ".status.domain"),
     printcolumn(name = "Revision", type_ = "string", json_path = ".status.currentRevision.name"),
     printcolumn(name = "Phase", type_ = "string", json_path = ".status.phase"),
@@ -238,6 +240,12 @@ pub struct Domain {
     #[schemars(length(min = 3, max = 253))]
     #[x_kube(validation = FULL_NAME)]
     pub redirect_to: Option<String>,
+    /// The app of this namespace that the name is taken from, if that one has it. It serves on until this app's revision
+    /// answers on every Node; then the name is this app's, its record leads here by one change, and the other app answers
+    /// those that still come by the old address until the record's TTL is over. A name that nobody has is simply taken, so
+    /// this may stay. Moving a name from one spec to the other in one commit works: it is not withdrawn in between.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub take_from: Option<LocalRef>,
 }
 
 /// Who publishes the address of a name.

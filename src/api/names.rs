@@ -213,6 +213,12 @@ impl Mark {
         Self::from_parts(cluster?, owner?, key?)
     }
 
+    /// The `k` of every mark of an object, whatever its UID.
+    #[must_use]
+    pub fn key_of(kind: &str, namespace: &str, name: &str) -> String {
+        key(kind, namespace, name)
+    }
+
     /// How `other` relates to this mark.
     #[must_use]
     pub fn kinship(&self, other: &Mark) -> Kinship {

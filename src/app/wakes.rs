@@ -207,6 +207,7 @@ impl Caches {
             put(&to.apps, first_sight(app, before));
             put(&to.nodes, node::of_app(app, before));
             put(&to.zones, app_deployment::left(app, before));
+            put(&to.apps, app_deployment::peers::of_app(app, before));
         });
         let (to, users, deployed) = (wakes.clone(), groups.clone(), apps.clone());
         let nodes = Cache::start(Api::all(client.clone()), move |node: &Node, before| {
@@ -356,7 +357,10 @@ async fn show_records(caches: &Caches, claims: &Claims) {
         show(claims, &name, &record.content).await;
     }
     for app in caches.apps.all() {
-        for domain in app.status.iter().flat_map(|status| &status.domains).filter(|domain| domain.zone.is_some()) {
+        for domain in app.status.iter().flat_map(|status| &status.domains) {
+            if domain.zone.is_none() || domain.handed.is_some() {
+                continue;
+            }
             if let Ok(name) = Fqdn::parse(&domain.name) {
                 show(claims, &name, &domain.addresses.join(",")).await;
             }

@@ -3,6 +3,7 @@
 //! Only records that carry the owner's own mark are ever changed or deleted. What a person made, or took over by
 //! removing the mark, is named in a refusal and left alone.
 
+use std::collections::HashMap;
 use std::fmt;
 use std::sync::Arc;
 
@@ -130,6 +131,19 @@ pub struct OwnerPlan {
     pub settled: Vec<Published>,
 }
 
+/// A name that goes from one owner to another of the same cluster: its records are the new one's to change, and the old
+/// one neither removes them nor makes others.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct HandOver {
+    /// The `k` of the mark of who had it.
+    pub from: String,
+    /// The mark of who gets it.
+    pub to: Mark,
+}
+
+/// The names that are handed over, canonical.
+pub type HandOvers = HashMap<Box<str>, HandOver>;
+
 /// Whose records may be touched, and by what authority.
 #[derive(Debug, Clone, Copy)]
 pub struct Claimant<'a> {
@@ -137,24 +151,46 @@ pub struct Claimant<'a> {
     pub mark: &'a Mark,
     /// The `o` of the namesake a person allowed it to take over.
     pub adopt: Option<&'a str>,
+    /// The names that are handed over, to it or by it.
+    pub handed: &'a HandOvers,
 }
 
 impl Claimant<'_> {
-    /// Whether this claimant may change a record: its own, or its namesake's when that was authorised.
+    /// Whether this claimant may change a record: its own, its namesake's when that was authorised, or another owner's
+    /// at a name that this one gets.
     fn may_touch(&self, record: &Record) -> bool {
         record.mark.as_ref().is_some_and(|other| match self.mark.kinship(other) {
-            Kinship::Own => true,
+            Kinship::Own => !self.gives(&record.name),
             Kinship::Namesake => self.adopt == Some(other.owner.as_str()),
-            Kinship::Stranger => false,
+            Kinship::Stranger => self.gets(record),
         })
+    }
+
+    /// Whether it gives this name to another.
+    fn gives(&self, name: &str) -> bool {
+        self.handed.get(name).is_some_and(|handed| handed.from == self.mark.key && handed.to != *self.mark)
+    }
+
+    /// Whether the record is of who gives its name to this claimant.
+    fn gets(&self, record: &Record) -> bool {
+        let of = |from: &str| {
+            let mark = record.mark.as_ref();
+            mark.is_some_and(|mark| mark.cluster == self.mark.cluster && mark.key == from)
+        };
+        self.handed.get(&record.name).is_some_and(|handed| handed.to == *self.mark && of(&handed.from))
     }
 
     /// The records this claimant holds.
     fn held(&self, snapshot: &Snapshot) -> Vec<Arc<Record>> {
         let mut held = snapshot.own(self.mark);
+        held.retain(|record| self.may_touch(record));
         if self.adopt.is_some() {
             held.extend(snapshot.namesakes(self.mark).into_iter().filter(|record| self.may_touch(record)));
         }
+        let got = self.handed.iter().filter(|(_, handed)| handed.to == *self.mark);
+        let mut got: Vec<_> = got.flat_map(|(name, _)| snapshot.at(name)).filter(|record| self.gets(record)).collect();
+        got.sort_by(|a, b| a.id.cmp(&b.id));
+        held.extend(got.into_iter().cloned());
         held
     }
 }
@@ -163,7 +199,8 @@ impl Claimant<'_> {
 ///
 /// Guarantees: only records the claimant may touch are patched or deleted; nothing is created at a name where somebody
 /// else's record is in the way, nor while a namesake's record waits for adoption; a changed content is one patch that
-/// keeps the id; planning again after the operations were applied yields none.
+/// keeps the id, also where the record was another's who hands the name over; a name that this claimant hands over is
+/// the other's business; planning again after the operations were applied yields none.
 #[must_use]
 pub fn plan(claimant: Claimant<'_>, domain: &Fqdn, desired: &[Desired], snapshot: &Snapshot) -> OwnerPlan {
     let mut plan = OwnerPlan::default();
@@ -171,7 +208,8 @@ pub fn plan(claimant: Claimant<'_>, domain: &Fqdn, desired: &[Desired], snapshot
     let mut open = Vec::new();
 
     let mut wanted: Vec<&Desired> = Vec::with_capacity(desired.len());
-    for record in desired {
+    let desired: Vec<&Desired> = desired.iter().filter(|record| !claimant.gives(record.name.as_str())).collect();
+    for record in desired.iter().copied() {
         if let Some(refusal) = impossible(record, domain) {
             plan.refusals.push(refusal);
         } else if !wanted.iter().any(|other| other.name == record.name && other.content == record.content) {
@@ -273,8 +311,10 @@ fn in_the_way<'s>(claimant: Claimant<'_>, record: &Desired, snapshot: &'s Snapsh
         Content::A(_) | Content::Aaaa(_) => blocks_address(value),
     };
     // A namesake's record has its own refusal, which says what to do about it.
-    let foreign =
-        |other: &Record| other.mark.as_ref().is_none_or(|mark| claimant.mark.kinship(mark) == Kinship::Stranger);
+    let foreign = |other: &Record| {
+        let stranger = other.mark.as_ref().is_none_or(|mark| claimant.mark.kinship(mark) == Kinship::Stranger);
+        stranger && !claimant.may_touch(other)
+    };
     snapshot
         .at(record.name.as_str())
         .iter()

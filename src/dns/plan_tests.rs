@@ -51,7 +51,62 @@ fn other(id: &str, label: &str, kind: &str, content: &str) -> Record {
 
 fn run(desired: &[Desired], records: Vec<Record>, adopt: Option<&str>) -> OwnerPlan {
     let domain = Fqdn::parse("example.com").unwrap();
-    plan(Claimant { mark: &own(), adopt }, &domain, desired, &Snapshot::of(records))
+    plan(Claimant { mark: &own(), adopt, handed: &HandOvers::new() }, &domain, desired, &Snapshot::of(records))
+}
+
+/// What both come to while the stranger hands the name `web` to us: our plan, and its own.
+fn handing(ours: &[Desired], theirs: &[Desired], records: &[Record]) -> (OwnerPlan, OwnerPlan) {
+    let domain = Fqdn::parse("example.com").unwrap();
+    let (own, stranger) = (own(), stranger());
+    let handed = [("web.example.com".into(), HandOver { from: stranger.key.clone(), to: own.clone() })].into();
+    let run = |mark, desired| {
+        plan(Claimant { mark, adopt: None, handed: &handed }, &domain, desired, &Snapshot::of(records.to_vec()))
+    };
+    (run(&own, ours), run(&stranger, theirs))
+}
+
+#[test]
+fn a_name_that_is_handed_over_is_one_patch_of_the_record_that_is_there() {
+    let there = [address("r1", "web", 1, Some(stranger())), address("r2", "www", 1, Some(stranger()))];
+    for wanted in [a(2), a(1)] {
+        let text = format!("patch r1 -> {wanted}");
+        let ours = [want("web", wanted)];
+        // Whether the other one still asks for the name or not.
+        for theirs in [vec![want("web", a(1)), want("www", a(1))], vec![want("www", a(1))]] {
+            let (get, give) = handing(&ours, &theirs, &there);
+            assert_eq!((ops(&get), get.refusals), (vec![text.clone()], vec![]));
+            assert_eq!((ops(&give), give.refusals), (vec![], vec![]), "{theirs:?}");
+        }
+    }
+    // Where it has nothing left, its other records go, and this one stays.
+    let (_, give) = handing(&[want("web", a(2))], &[], &there);
+    assert_eq!(ops(&give), ["delete r2"]);
+    // Once it is ours nothing is left to do, for either.
+    let after = [address("r1", "web", 2, Some(own())), address("r2", "www", 1, Some(stranger()))];
+    let (get, give) = handing(&[want("web", a(2))], &[want("web", a(1)), want("www", a(1))], &after);
+    assert_eq!((ops(&get), ops(&give)), (vec![], vec![]));
+    assert_eq!((get.settled.len(), give.settled.len(), give.refusals), (1, 1, vec![]));
+}
+
+#[test]
+fn of_a_name_that_is_handed_over_nobody_elses_record_is_touched() {
+    let third = mark("web-3", "9f1f8a1e-5a55-4e7e-9b0a-0c5d1f3a2b4c");
+    let elsewhere = Mark { cluster: ClusterId::parse("ffffffff").unwrap(), ..stranger() };
+    for other in [None, Some(third), Some(elsewhere)] {
+        let (get, give) = handing(&[want("web", a(2))], &[], &[address("r1", "web", 1, other.clone())]);
+        assert_eq!((ops(&get), ops(&give)), (vec![], vec![]), "{other:?}");
+        assert!(matches!(&get.refusals[..], [Refusal::Foreign { .. }]), "{other:?}");
+    }
+    // Another record of the one who hands it over is its own.
+    let (get, _) = handing(&[want("web", a(2))], &[], &[address("r1", "www", 1, Some(stranger()))]);
+    assert_eq!(ops(&get), ["post web.example.com 203.0.113.2"]);
+}
+
+#[test]
+fn of_two_records_that_are_handed_over_to_one_address_one_is_patched_and_one_goes() {
+    let there = [address("r1", "web", 1, Some(stranger())), address("r2", "web", 2, Some(stranger()))];
+    let (get, give) = handing(&[want("web", a(3))], &[], &there);
+    assert_eq!((ops(&get), ops(&give)), (vec!["patch r1 -> 203.0.113.3".into(), "delete r2".into()], vec![]));
 }
 
 /// The operations in short: `delete id`, `patch id -> content`, `post name content`.
@@ -195,8 +250,10 @@ fn adoption_takes_over_exactly_the_records_of_that_namesake() {
 
 #[test]
 fn a_check_tells_free_own_and_taken_apart() {
-    let at =
-        |records: Vec<Record>| standing(Claimant { mark: &own(), adopt: None }, &name("web"), &Snapshot::of(records));
+    let at = |records: Vec<Record>| {
+        let claimant = Claimant { mark: &own(), adopt: None, handed: &HandOvers::new() };
+        standing(claimant, &name("web"), &Snapshot::of(records))
+    };
     assert_eq!(at(vec![]), Standing::Free);
     assert_eq!(at(vec![other("r1", "web", "TXT", "x")]), Standing::Free);
     assert!(matches!(at(vec![address("r1", "web", 1, Some(own()))]), Standing::Own(records) if records[0].id == "r1"));

@@ -217,28 +217,35 @@ impl Claims {
         Ok(Standing::Ours)
     }
 
-    /// Hands a role of a name from the object with the UID `from` to another of its namespace, so that nobody else gets
-    /// it in between. Where that object does not have it, nothing changes, and the answer is how the name stands.
+    /// Hands these roles of a name from the object with the UID `from` to another of its namespace, in one write, so that
+    /// nobody else gets it in between; of these roles one that nobody has goes along. Where that object has none of them,
+    /// or a third has one, nothing changes, and the answer is how the name stands.
     ///
     /// # Errors
     /// Those of the API server; [`Fault::Conflict`] when the claim was changed meanwhile.
     pub async fn hand_over(
         &self,
         reservation: &Reservation,
-        role: Role,
+        roles: &[Role],
         from: &str,
         to: &Claimant,
     ) -> Result<Standing, Fault> {
         let found = bounded(self.api.get_opt(&reservation.name)).await?;
-        let is_from = |claim: &&HostnameClaim| {
-            let holder = role.holder(&claim.spec.holders);
-            claim.spec.namespace == to.namespace && holder.is_some_and(|holder| holder.uid == from)
+        let now = Timestamp::now();
+        let is_from = |role: Role| {
+            let claim = found.as_ref().filter(|claim| claim.spec.namespace == to.namespace);
+            claim.and_then(|claim| role.holder(&claim.spec.holders)).is_some_and(|holder| holder.uid == from)
         };
-        let Some(claim) = found.as_ref().filter(is_from) else {
-            return Ok(standing(found.as_ref(), role, to, Timestamp::now()));
-        };
-        if from != to.holder.uid {
-            let holders = role.held_by(&claim.spec.holders, Some(to.holder.clone()));
+        let open = roles.iter().map(|role| (*role, standing(found.as_ref(), *role, to, now)));
+        let open: Vec<(Role, Standing)> = open.filter(|(_, standing)| *standing != Standing::Ours).collect();
+        let third = open.iter().find(|(role, standing)| *standing != Standing::Free && !is_from(*role));
+        let nothing = open.first().filter(|_| !open.iter().any(|(role, _)| is_from(*role)));
+        if let Some((_, standing)) = third.or(nothing) {
+            return Ok(standing.clone());
+        }
+        if let Some(claim) = found.as_ref().filter(|_| !open.is_empty()) {
+            let handed = |holders, (role, _): &(Role, Standing)| role.held_by(&holders, Some(to.holder.clone()));
+            let holders = open.iter().fold(claim.spec.holders.clone(), handed);
             self.put(claim, HostnameClaimSpec { holders, ..claim.spec.clone() }, json!({"state": "Held"})).await?;
         }
         Ok(Standing::Ours)

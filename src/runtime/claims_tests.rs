@@ -195,7 +195,7 @@ async fn a_role_is_handed_over_at_once_and_only_by_its_holder_within_its_namespa
     let (api, name) = (FakeApi::default(), name());
     let claims = Claims::new(api.client(), Cache::of([]));
     let [old, new, beside] = [("a", "1"), ("b", "2"), ("c", "3")].map(|(name, uid)| claimant("shop", name, uid));
-    let hand = async |role, from: &str, to: &Claimant| claims.hand_over(&name, role, from, to).await.unwrap();
+    let hand = async |role, from: &str, to: &Claimant| claims.hand_over(&name, &[role], from, to).await.unwrap();
     assert_eq!(hand(Role::Http, "1", &new).await, Standing::Free, "there is nothing to hand over");
     for role in ROLES {
         claims.take(&name, role, &old).await.unwrap();
@@ -215,6 +215,57 @@ async fn a_role_is_handed_over_at_once_and_only_by_its_holder_within_its_namespa
     // Who had it lets go of what is no longer its own: nothing happens.
     claims.release(&name, Role::Http, "1", None).await.unwrap();
     assert_eq!(stored(&api).unwrap(), after);
+}
+
+#[tokio::test]
+async fn both_roles_of_a_name_are_handed_over_in_one_write_or_neither_is() {
+    let (api, name) = (FakeApi::default(), name());
+    let claims = Claims::new(api.client(), Cache::of([]));
+    let [old, new, beside] = [("a", "1"), ("b", "2"), ("c", "3")].map(|(name, uid)| claimant("shop", name, uid));
+    for role in ROLES {
+        claims.take(&name, role, &old).await.unwrap();
+    }
+    let puts = Arc::new(AtomicUsize::new(0));
+    let counted = puts.clone();
+    api.refuse(move |method, _| {
+        counted.fetch_add(usize::from(method == "PUT"), Relaxed);
+        None
+    });
+    assert_eq!(claims.hand_over(&name, &ROLES, "1", &new).await, Ok(Standing::Ours));
+    let holders = stored(&api).unwrap().spec.holders;
+    assert_eq!((holders.dns.as_ref(), holders.http.as_ref()), (Some(&new.holder), Some(&new.holder)));
+    assert_eq!(puts.load(Relaxed), 1);
+    assert_eq!(
+        claims.hand_over(&name, &ROLES, "1", &new).await,
+        Ok(Standing::Ours),
+        "and a repetition changes nothing"
+    );
+    assert_eq!(puts.load(Relaxed), 1);
+
+    // Who publishes it is a third: nobody gets half of it.
+    claims.hand_over(&name, &[Role::Dns], "2", &beside).await.unwrap();
+    let before = stored(&api);
+    let refused = claims.hand_over(&name, &ROLES, "2", &old).await;
+    assert_eq!(refused, Ok(Standing::Taken { namespace: "shop".into(), holder: beside.holder }));
+    assert_eq!(stored(&api), before);
+
+    // What nobody has goes along.
+    claims.release(&name, Role::Dns, "3", None).await.unwrap();
+    assert_eq!(claims.hand_over(&name, &ROLES, "2", &old).await, Ok(Standing::Ours));
+    let holders = stored(&api).unwrap().spec.holders;
+    assert_eq!((holders.dns, holders.http), (Some(old.holder.clone()), Some(old.holder)));
+}
+
+#[tokio::test]
+async fn a_hand_over_loses_against_whoever_changed_the_claim_meanwhile() {
+    let (api, name) = (FakeApi::default(), name());
+    let claims = Claims::new(api.client(), Cache::of([]));
+    let [old, new] = [("a", "1"), ("b", "2")].map(|(name, uid)| claimant("shop", name, uid));
+    claims.take(&name, Role::Http, &old).await.unwrap();
+    api.refuse(|method, _| (method == "PUT").then_some(409));
+    assert!(claims.hand_over(&name, &[Role::Http], "1", &new).await.is_err());
+    api.refuse(|_, _| None);
+    assert_eq!(stored(&api).unwrap().spec.holders.http, Some(old.holder));
 }
 
 #[tokio::test]
@@ -307,7 +358,7 @@ async fn in_any_order(ops: Vec<(usize, Role, Op, u8)>) -> Result<(), TestCaseErr
                 Op::Release { with_ttl } => {
                     claims().release(&name, role, &uid, with_ttl.then(later)).await.map(|()| None)
                 }
-                Op::HandOver { to } => claims().hand_over(&name, role, &uid, &all[to]).await.map(Some),
+                Op::HandOver { to } => claims().hand_over(&name, &[role], &uid, &all[to]).await.map(Some),
                 Op::Dies => claims().sweep(|_, holder| holder.uid != uid).await.map(|_| None),
             };
             if done.is_ok() {

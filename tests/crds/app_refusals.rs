@@ -180,6 +180,17 @@ fn names_and_deploy() -> Vec<Row> {
             at("spec", "a domain redirects to one that redirects itself: let redirectTo name the one that serves"),
         ),
         (
+            serving(json!({"name": "b.example.com", "takeFrom": {"name": "x"}})),
+            at(
+                "<nil>",
+                "takeFrom names this app itself: name the app that has the domain now, or leave takeFrom out",
+            ),
+        ),
+        (
+            serving(json!({"name": "b.example.com", "takeFrom": {"name": "blog/shop"}})),
+            value("spec.domains[1].takeFrom.name", "blog/shop", NAME),
+        ),
+        (
             serving(json!({"name": "b.example.com", "redirectTo": "https://a.example.com"})),
             value("spec.domains[1].redirectTo", "https://a.example.com", full),
         ),
@@ -290,6 +301,7 @@ pub fn valid() -> Vec<(Value, Value)> {
             {"name": "www.example.com", "redirectTo": "shop.example.com"},
             {"name": "old.example.com", "redirectTo": "elsewhere.example.net", "publish": "None"},
             {"name": "xn--bcher-kva.example", "publish": "Group"},
+            {"name": "taken.example.com", "takeFrom": {"name": "shop-2025"}},
         ]})),
         spec(json!({"entry": {"service": "api", "port": 65_535}, "services": [{"name": "db", "update": "Never"}]})),
         spec(json!({"healthPath": "/health?full=1", "healthTimeout": "1h30m", "startPeriod": "0s"})),
@@ -318,8 +330,8 @@ pub fn the_largest_app_is_admitted(kubectl: &Kubectl) {
         "envFrom": list(32, &|n| json!({"prefix": text(n, 64), "secretRef": {"name": text(n, 253)}})),
         "imagePullSecrets": list(8, &|n| json!({"name": text(n, 253)})),
         "domains": list(32, &|n| match n {
-            31 => json!({"name": name(n)}),
-            n => json!({"name": name(n), "redirectTo": name(31)}),
+            31 => json!({"name": name(n), "takeFrom": {"name": text(n, 253)}}),
+            n => json!({"name": name(n), "redirectTo": name(31), "takeFrom": {"name": text(n, 253)}}),
         }),
         "entry": {"service": "b".repeat(128)},
         "services": list(64, &|n| json!({"name": text(n, 128)})),

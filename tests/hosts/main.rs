@@ -6,6 +6,7 @@
 mod world;
 
 mod apps;
+mod handover;
 mod nodes;
 mod previews;
 mod rig;

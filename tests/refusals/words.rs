@@ -14,7 +14,7 @@ const ROOT: &str = env!("CARGO_MANIFEST_DIR");
 const SOURCES: [&str; 5] = ["src/controllers", "src/dns", "src/cloud", "src/runtime", "src/slb/plan.rs"];
 
 /// Reasons that need more than a spec to be met, and a file whose tests meet them.
-const ELSEWHERE: [(&str, &str); 89] = [
+const ELSEWHERE: [(&str, &str); 90] = [
     ("AccountChanged", "tests/zones.rs"),
     ("DeletionHeld", "tests/providers.rs"),
     ("Expired", "tests/environment.rs"),
@@ -87,6 +87,7 @@ const ELSEWHERE: [(&str, &str); 89] = [
     ("EnvironmentNotFound", "src/controllers/app_deployment/observe.rs"),
     ("ExternalHealthFailed", "src/controllers/app_deployment/plan/tests.rs"),
     ("ForeignContainers", "src/controllers/app_deployment/plan/tests.rs"),
+    ("HandedOver", "src/controllers/app_deployment/plan/tests/handover.rs"),
     ("HostNotManaged", "src/controllers/app_deployment/observe.rs"),
     ("ImageNotFound", "src/controllers/app_deployment/plan/tests.rs"),
     ("InvalidSelector", "src/controllers/app_deployment/observe.rs"),
@@ -113,7 +114,7 @@ const ELSEWHERE: [(&str, &str); 89] = [
 ];
 
 /// Reasons of what is under way, or of what failed and is tried again: nobody has to do anything.
-const PASSING: [&str; 48] = [
+const PASSING: [&str; 51] = [
     "Adopting",
     "Bootstrapping",
     "ChangingSlug",
@@ -129,6 +130,7 @@ const PASSING: [&str; 48] = [
     "DeletingVM",
     "DomainReserved",
     "Expiring",
+    "HandingOver",
     "Internal",
     "KubernetesAPI",
     "KubernetesForbidden",
@@ -144,6 +146,7 @@ const PASSING: [&str; 48] = [
     "Publishing",
     "ReadingZone",
     "Refused",
+    "Releasing",
     "RegistryBusy",
     "RegistryUnavailable",
     "Removing",
@@ -152,6 +155,7 @@ const PASSING: [&str; 48] = [
     "Starting",
     "SubnetTaken",
     "Suspended",
+    "TakingOver",
     "Unavailable",
     "Waiting",
     "WaitingForAddress",

@@ -97,7 +97,7 @@ pub struct DomainStatus {
     /// The name.
     #[schemars(length(max = 253))]
     pub name: String,
-    /// `Pending`, `Published`, `Serving` or `Failed`.
+    /// `Pending`, `Published`, `Serving` or `HandedOver`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 32))]
     pub phase: Option<String>,
@@ -113,9 +113,39 @@ pub struct DomainStatus {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 64), inner(length(max = 45)))]
     pub addresses: Vec<String>,
+    /// Whether Cloudflare is to proxy it.
+    #[serde(default)]
+    pub proxied: bool,
+    /// Where visitors are sent instead of the app.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 253))]
+    pub redirect_to: Option<String>,
     /// For a name in no Zone: the TXT record that proves it is yours.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub verification: Option<Verification>,
+    /// Since when the spec does not ask for it any more. It is given back a moment later, or handed to the app that takes
+    /// it over.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub unlisted_at: Option<Time>,
+    /// That another app took it over.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub handed: Option<Handed>,
+}
+
+/// A name that another app took over.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Handed {
+    /// That app.
+    #[schemars(length(max = 253))]
+    pub to: String,
+    /// Since when the name leads there, and only caches lead here. This app answers those until the TTL is over.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub at: Option<Time>,
+    /// What the spec said in `takeFrom` then: the name is taken back once it says something else.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 253))]
+    pub take_from: Option<String>,
 }
 
 /// The TXT record that proves a name.

@@ -14,6 +14,7 @@ use super::AppDeploymentReconciler;
 use super::available::ill;
 use super::material::{self, Around, revisions};
 use super::observe::{HostView, Observed};
+use super::peers::KIND;
 use super::plan::{self, Action, Facts, Rollback};
 use super::{names, report};
 use crate::api::app_deployment::AppDeploymentStatus;
@@ -35,6 +36,7 @@ use crate::host::table::Route;
 use crate::probe::site::Site;
 use crate::runtime::bounded;
 use crate::runtime::cache::Key;
+use crate::runtime::claims::{Reservation, Role, Standing};
 use crate::runtime::events::Note;
 use crate::runtime::fault::Fault;
 
@@ -73,12 +75,24 @@ impl AppDeploymentReconciler {
                 let standing = self.deps.claims.take(&reservation, role, &seen.claimant).await?;
                 facts.claimed.insert((reservation.name, role), standing);
             }
+            Action::TakeOver(reservation, roles, from) => {
+                let claims = &self.deps.claims;
+                if claims.hand_over(&reservation, &roles, &from, &seen.claimant).await? != Standing::Ours {
+                    return Err(Fault::Conflict);
+                }
+                let roles = roles.into_iter().map(|role| ((reservation.name.clone(), role), Standing::Ours));
+                facts.claimed.extend(roles);
+            }
             Action::Release(reservation, role, until) => {
                 self.deps.claims.release(&reservation, role, &seen.claimant.holder.uid, until).await?;
                 facts.released.insert((reservation.name, role));
             }
             Action::Declare(zone, records) => {
-                let answer = self.zone(&zone)?.writer.declare(&owner(seen), records.clone());
+                let (writer, owner) = (self.zone(&zone)?.writer, owner(seen));
+                for (name, from) in plan::handover::taken(seen, facts, &records) {
+                    writer.hand_over(&owner, &name, &from);
+                }
+                let answer = writer.declare(&owner, records.clone());
                 facts.declared.insert(zone, (records, answer));
             }
             Action::AdoptRecords(zone, former) => {
@@ -305,7 +319,7 @@ impl AppDeploymentReconciler {
         let (registries, secrets) = material.map(|m| (m.registries(), m.secrets())).unwrap_or_default();
         let place = seen.place(registries);
         if let deploy::Action::Route(routes) = &action {
-            let outcome = self.route(&session, host, &view.journal.names, routes).await;
+            let outcome = self.route(seen, &session, name, &view.journal.names, routes).await;
             return Ok(concluded(seen, name, &view, &action, &outcome));
         }
         let takes_long =
@@ -325,12 +339,19 @@ impl AppDeploymentReconciler {
     /// Replaces the app's entries of a host's routing table.
     async fn route(
         &self,
+        seen: &Observed,
         session: &Session,
-        host: &HostView,
+        name: &str,
         names: &BTreeSet<String>,
         routes: &BTreeMap<String, Route>,
     ) -> Outcome {
+        let Some(host) = seen.hosts.get(name) else { return Outcome::Unknown("the Node is gone".to_owned()) };
         let _alone = self.deps.hosts.exclusive(&host.uid()).await;
+        // What another app of this host has taken over since it was looked at is its own, and stays.
+        let ours = |fqdn: &&String| !self.is_of_another(seen, fqdn, name);
+        let names: BTreeSet<String> = names.iter().filter(ours).cloned().collect();
+        let routes = routes.iter().filter(|(fqdn, _)| ours(fqdn)).map(|(fqdn, route)| (fqdn.clone(), route.clone()));
+        let (names, routes) = (&names, &routes.collect::<BTreeMap<String, Route>>());
         let lost = |error: ssh::Error| Outcome::Unknown(error.to_string());
         let table = match routes::read(session).await {
             Ok(Some(table)) => table,
@@ -343,6 +364,19 @@ impl AppDeploymentReconciler {
         match table.with(names, routes, host.fqdn.as_ref().map(Fqdn::as_str)) {
             Ok(table) => routes::write(session, &table).await.map_or_else(lost, |()| Outcome::Done),
             Err(error) => Outcome::Failed(HostFault::terminal("SwapRefused", &error.to_string())),
+        }
+    }
+
+    /// Whether a name is, by its claim, that of another app that is on this host too.
+    fn is_of_another(&self, seen: &Observed, name: &str, host: &str) -> bool {
+        let Ok(fqdn) = Fqdn::parse(name) else { return false };
+        match self.deps.claims.look(&Reservation::of_name(&fqdn), Role::Http, &seen.claimant) {
+            Standing::Taken { namespace, holder } if namespace == seen.claimant.namespace && holder.kind == KIND => {
+                let app = self.deps.apps.get(&Key::namespaced(&namespace, &holder.name));
+                let status = app.and_then(|app| app.status.clone()).unwrap_or_default();
+                status.nodes.iter().any(|state| state.name == host)
+            }
+            _ => false,
         }
     }
 

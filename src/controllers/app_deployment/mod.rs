@@ -7,6 +7,7 @@ pub mod material;
 pub mod memory;
 pub mod names;
 pub mod observe;
+pub mod peers;
 pub mod plan;
 mod report;
 
@@ -58,6 +59,8 @@ pub struct AppDeploymentDeps {
     pub providers: Cache<Provider>,
     /// All Nodes.
     pub nodes: Cache<Node>,
+    /// All apps.
+    pub apps: Cache<AppDeployment>,
     /// All namespaces.
     pub namespaces: Cache<Namespace>,
     /// Claims.
@@ -157,13 +160,14 @@ pub fn left(app: &AppDeployment, before: Option<&AppDeployment>) -> Vec<Key> {
     before.difference(&now).map(|zone| Key::cluster(*zone)).collect()
 }
 
-/// Apps that want a name that somebody held.
+/// Apps that want a name that somebody held, or had it.
 #[must_use]
 pub fn waiting_for(fqdn: &str, apps: &Cache<AppDeployment>) -> Vec<Key> {
     keys(apps, |app| {
         let ready = app.status.as_ref().is_some_and(|s| condition::is_true(&s.conditions, condition::READY));
         let wants = app.spec.domains.iter().any(|domain| domain.name == fqdn);
-        !ready && (wants || app.spec.domains.is_empty())
+        let has = app.status.iter().flat_map(|status| &status.domains).any(|domain| domain.name == fqdn);
+        has || (!ready && (wants || app.spec.domains.is_empty()))
     })
 }
 

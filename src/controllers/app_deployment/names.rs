@@ -3,9 +3,11 @@
 use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
 
+use jiff::Timestamp;
+
 use super::observe::{HostView, Observed};
-use super::plan::AppStep;
-use super::plan::stop;
+use super::plan::handover::{self, Serving};
+use super::plan::{AppStep, Facts, stop};
 use crate::api::app_deployment::{Publish, Verification};
 use crate::api::names::{Fqdn, Mark};
 use crate::dns::{Content, Desired};
@@ -35,13 +37,34 @@ pub struct Name {
     pub proxied: bool,
     /// Where visitors are sent instead.
     pub redirect: Option<Fqdn>,
+    /// The app that it is taken from, if that one has it.
+    pub take_from: Option<String>,
+    /// Whether nothing asks for it any more, and it is kept until another app has taken it over, or none does.
+    pub kept: bool,
 }
 
-/// The names, once the entry service's label is known.
+/// The names, once the entry service's label is known: those that are asked for, then those that are kept although they
+/// are not.
 ///
 /// # Errors
 /// The step to end with: a stop that names the field and what would be right.
-pub fn names(seen: &Observed, label: Option<&Fqdn>) -> Result<Vec<Name>, Box<AppStep>> {
+pub fn names(seen: &Observed, label: Option<&Fqdn>, now: Timestamp) -> Result<Vec<Name>, Box<AppStep>> {
+    let mut names = listed(seen, label)?;
+    let kept = seen.status.domains.iter().filter(|known| names.iter().all(|name| name.name.as_str() != known.name));
+    let kept = kept.filter(|known| handover::keeps(seen, known, now)).filter_map(|known| {
+        let name = Fqdn::parse(&known.name).ok()?;
+        let node = seen.hosts.iter().find(|(_, host)| host.fqdn.as_ref() == Some(&name)).map(|(node, _)| node.clone());
+        let redirect = known.redirect_to.as_deref().and_then(|to| Fqdn::parse(to).ok());
+        let (zone, proxied) = (known.zone.clone(), known.proxied);
+        Some(Name { zone, node, proxied, redirect, kept: true, ..plain(name, "status.domains".to_owned()) })
+    });
+    let kept: Vec<Name> = kept.collect();
+    names.extend(kept);
+    Ok(names)
+}
+
+/// The names that are asked for.
+fn listed(seen: &Observed, label: Option<&Fqdn>) -> Result<Vec<Name>, Box<AppStep>> {
     let spec = &seen.app.spec;
     if !spec.domains.is_empty() {
         let of = |(index, domain): (usize, &crate::api::app_deployment::Domain)| {
@@ -53,7 +76,9 @@ pub fn names(seen: &Observed, label: Option<&Fqdn>) -> Result<Vec<Name>, Box<App
                 })
             };
             let redirect = domain.redirect_to.as_deref().map(|to| parse(to, "redirectTo")).transpose()?;
-            let name = Name { proxied: domain.proxied, redirect, ..plain(parse(&domain.name, "name")?, field.clone()) };
+            let take_from = domain.take_from.as_ref().map(|app| app.name.clone());
+            let plain = plain(parse(&domain.name, "name")?, field.clone());
+            let name = Name { proxied: domain.proxied, redirect, take_from, ..plain };
             governed(seen, name, domain.publish)
         };
         return spec.domains.iter().enumerate().map(of).collect();
@@ -70,7 +95,17 @@ pub fn names(seen: &Observed, label: Option<&Fqdn>) -> Result<Vec<Name>, Box<App
 }
 
 fn plain(name: Fqdn, field: String) -> Name {
-    Name { name, field, zone: None, node: None, foreign: false, proxied: false, redirect: None }
+    Name {
+        name,
+        field,
+        zone: None,
+        node: None,
+        foreign: false,
+        proxied: false,
+        redirect: None,
+        take_from: None,
+        kept: false,
+    }
 }
 
 /// The names that may be claimed and served: those in no Zone only once they are proven.
@@ -206,7 +241,7 @@ pub fn serves(seen: &Observed, name: &Fqdn) -> bool {
 
 /// Where plain HTTP is served by the host that comes after this one, of all that the app should be on: they stand in a
 /// ring, by name.
-fn peer(seen: &Observed, host: &str) -> Option<SocketAddr> {
+fn next_host(seen: &Observed, host: &str) -> Option<SocketAddr> {
     let ring =
         || seen.hosts.iter().filter(|(_, view)| view.target).filter_map(|(name, view)| Some((name, view.address?)));
     let others = || ring().filter(|(name, _)| *name != host);
@@ -216,14 +251,22 @@ fn peer(seen: &Observed, host: &str) -> Option<SocketAddr> {
 
 /// What the deploy on a host has to know of the names.
 #[must_use]
-pub fn domains(seen: &Observed, names: &[Name], host: &str) -> BTreeMap<String, Domain> {
+pub fn domains(seen: &Observed, facts: &Facts, names: &[Name], host: &str, now: Timestamp) -> BTreeMap<String, Domain> {
     let led = lead(seen).iter().any(|view| seen.hosts.get(host).is_some_and(|host| host.uid() == view.uid()));
-    let peer = peer(seen, host);
-    let shared = |name: &Name| peer.filter(|_| name.node.is_none());
-    let of = |name: &Name| match &name.redirect {
-        Some(to) => Domain::Redirect { to: to.to_string(), code: PERMANENT, peer: shared(name) },
-        // What leads elsewhere has no certificate here that could be verified.
-        None => Domain::Serve { verify: name.node.is_some() || (name.zone.is_some() && led), peer: shared(name) },
+    let next = next_host(seen, host);
+    let here = names.iter().filter(|name| name.is_of(host));
+    let of = |name: &Name| {
+        let ours = match handover::answers(seen, facts, name, host, now) {
+            Serving::No => return None,
+            Serving::Ours => true,
+            Serving::Anyhow => false,
+        };
+        let peer = next.filter(|_| name.node.is_none());
+        Some(match &name.redirect {
+            Some(to) => Domain::Redirect { to: to.to_string(), code: PERMANENT, peer },
+            // What leads elsewhere has no certificate here that could be verified.
+            None => Domain::Serve { verify: ours && (name.node.is_some() || (name.zone.is_some() && led)), peer },
+        })
     };
-    names.iter().filter(|name| name.is_of(host)).map(|name| (name.name.to_string(), of(name))).collect()
+    here.filter_map(|name| Some((name.name.to_string(), of(name)?))).collect()
 }

@@ -12,6 +12,7 @@ use kube::ResourceExt;
 use kube::core::{Selector, SelectorExt};
 
 use super::memory::Settled;
+use super::peers::{Peer, peers};
 use super::{AppDeploymentReconciler, available};
 use crate::api::app_deployment::{AppDeployment, AppDeploymentStatus, Publish};
 use crate::api::claim::Holder;
@@ -49,6 +50,8 @@ pub struct Observed {
     pub zones: Vec<ZoneView>,
     /// How names stand that it has or asks for, by claim and role.
     pub standings: BTreeMap<(String, Role), Standing>,
+    /// Other apps of its namespace that names are taken from, or that take names over, by name.
+    pub peers: BTreeMap<String, Peer>,
     /// What the probes of its names say.
     pub available: super::available::Reading,
     /// The networks that apps get theirs from.
@@ -137,6 +140,7 @@ impl AppDeploymentReconciler {
             hosts,
             zones,
             standings: BTreeMap::new(),
+            peers: BTreeMap::new(),
             pool: deps.pool,
             resync: deps.resync,
             ttl_cap: deps.ttl_cap,
@@ -149,6 +153,7 @@ impl AppDeploymentReconciler {
                 seen.standings.insert((reservation.name.clone(), role), standing);
             }
         }
+        seen.peers = peers(&seen, &deps.apps, Timestamp::now());
         Ok(seen)
     }
 
@@ -207,7 +212,8 @@ impl AppDeploymentReconciler {
         let asked = |name: &str| app.spec.domains.iter().find(|domain| domain.name == name);
         let answers = |name: &str| asked(name).is_none_or(|domain| domain.redirect_to.is_none());
         let ours = |name: &str| asked(name).is_none_or(|domain| domain.publish == Publish::Node);
-        let served = status.domains.iter().map(|domain| domain.name.as_str()).filter(|name| answers(name));
+        let own = status.domains.iter().filter(|domain| domain.handed.is_none());
+        let served = own.map(|domain| domain.name.as_str()).filter(|name| answers(name));
         let (of_ours, others): (Vec<&str>, Vec<&str>) = served.partition(|name| ours(name));
         // Where somebody else publishes a name, its certificate need not be here; but something has to be asked.
         let names = if of_ours.is_empty() { others } else { of_ours };
@@ -375,7 +381,8 @@ impl Observed {
         let spec = self.app.spec.domains.iter().map(|domain| domain.name.as_str());
         let known = self.status.domains.iter().map(|domain| domain.name.as_str());
         let hosts = self.hosts.values().filter_map(|host| host.fqdn.clone());
-        spec.chain(known).filter_map(|name| Fqdn::parse(name).ok()).chain(hosts).collect()
+        let routed = self.hosts.values().flat_map(|host| &host.journal.names).map(String::as_str);
+        spec.chain(known).chain(routed).filter_map(|name| Fqdn::parse(name).ok()).chain(hosts).collect()
     }
 
     /// The Zone that governs a name: of several, the one of the longest domain.

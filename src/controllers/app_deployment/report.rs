@@ -23,7 +23,9 @@ pub const PENDING: &str = "Pending";
 /// The phase of a name that is published.
 const PUBLISHED: &str = "Published";
 /// The phase of a name that the app answers.
-const SERVING: &str = "Serving";
+pub const SERVING: &str = "Serving";
+/// The phase of a name that another app took over.
+pub const HANDED_OVER: &str = "HandedOver";
 
 /// How many revisions a status has room for.
 const SHOWN: usize = 64;
@@ -125,11 +127,14 @@ fn domains(seen: &Observed, facts: &Facts, status: &mut AppDeploymentStatus) {
             |host: &&super::observe::HostView| host.journal.live.is_some() && host.journal.names.contains(name);
         !led.is_empty() && led.iter().all(answers)
     };
-    for domain in &mut status.domains {
+    for domain in status.domains.iter_mut().filter(|domain| domain.handed.is_none()) {
         let is_published = facts.declared.values().any(|(wanted, answer)| {
             matches!(answer, dns::Declared::Applied(_)) && wanted.iter().any(|d| d.name.as_str() == domain.name)
         });
-        let phase = if answered(&domain.name) {
+        let was_published = matches!(domain.phase.as_deref(), Some(PUBLISHED | SERVING));
+        // A host may answer a name before anything leads there.
+        let leads_here = domain.zone.is_none() || is_published || was_published;
+        let phase = if answered(&domain.name) && leads_here {
             SERVING
         } else if is_published || domain.phase.as_deref() == Some(PUBLISHED) {
             PUBLISHED
@@ -200,11 +205,18 @@ pub fn named(
         DomainStatus {
             name: name.name.to_string(),
             // A name that leads elsewhere has to be found there anew.
-            phase: known.filter(|_| same).and_then(|known| known.phase.clone()).or(Some(PENDING.to_owned())),
+            phase: known
+                .filter(|known| same && known.handed.is_none())
+                .and_then(|known| known.phase.clone())
+                .or(Some(PENDING.to_owned())),
             message: None,
             zone: name.zone.clone().filter(|_| !addresses.is_empty()),
             addresses,
+            proxied: name.proxied,
+            redirect_to: name.redirect.as_ref().map(ToString::to_string),
             verification: known.and_then(|known| known.verification.clone()),
+            unlisted_at: known.and_then(|known| known.unlisted_at.clone()),
+            handed: None,
         }
     };
     let former = seen.status.domains.iter().filter(|known| names.iter().all(|name| name.name.as_str() != known.name));
@@ -276,6 +288,14 @@ pub fn notes(old: &AppDeploymentStatus, new: &AppDeploymentStatus) -> Vec<Note> 
         let was = before.and_then(|before| before.revision.as_ref());
         if let Some(revision) = state.revision.as_ref().filter(|revision| was != Some(revision)) {
             notes.push(Note::normal("RevisionLive", format!("revision {revision} serves on Node {}", state.name)));
+        }
+    }
+    for domain in &new.domains {
+        let to = |domain: &DomainStatus| domain.handed.as_ref().map(|handed| handed.to.clone());
+        let before = old.domains.iter().find(|before| before.name == domain.name);
+        if let Some(to) = to(domain).filter(|now| before.and_then(to).as_ref() != Some(now)) {
+            let message = format!("{} was handed to AppDeployment {to}", domain.name);
+            notes.push(Note::normal("HandedOver", message));
         }
     }
     let is = |status: &AppDeploymentStatus, type_: &str, when: &str| {

@@ -168,6 +168,14 @@ impl Zone {
         self.shared.changed.notify_one();
     }
 
+    /// Lets `owner` take a name over from the owner with this `k` in its mark: what that one published there becomes, in
+    /// one change, what the next declaration of `owner` says, and stays out of reach of the other, whatever that declares,
+    /// for as long as `owner` declares the name.
+    pub fn hand_over(&self, owner: &Owner, name: &Fqdn, from: &str) {
+        self.shared.state().hand_over(name, from, &owner.mark, Instant::now());
+        self.shared.changed.notify_one();
+    }
+
     /// Drops the declaration of an owner that is gone. Touches no record.
     pub fn forget(&self, mark: &Mark) {
         self.shared.state().forget(mark);

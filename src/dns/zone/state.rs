@@ -9,7 +9,7 @@ use super::pace::Pace;
 use super::{Checked, Declared, OwnedRecords, Owner, ZoneConfig, ZoneHealth};
 use crate::api::names::{Fqdn, Mark};
 use crate::dns::api::Usage;
-use crate::dns::plan::{self, Claimant, OwnerPlan, Refusal, Standing};
+use crate::dns::plan::{self, Claimant, HandOver, HandOvers, OwnerPlan, Refusal, Standing};
 use crate::dns::record::{Desired, Record};
 use crate::dns::snapshot::Snapshot;
 use crate::outside::OutsideError;
@@ -62,6 +62,8 @@ pub(super) struct State {
     pub(super) read_at: HashMap<Box<str>, Instant>,
     pub(super) entries: HashMap<Mark, Entry>,
     pub(super) adoptions: HashMap<Mark, String>,
+    /// Names that go from one owner to another, for as long as the other declares them.
+    pub(super) handed: HandOvers,
     /// Names to be looked at, for whom, and whether they were told that it does not work now.
     pub(super) checks: HashMap<Fqdn, HashMap<String, bool>>,
     pub(super) blocked: Option<Blocked>,
@@ -87,6 +89,7 @@ impl State {
             read_at: HashMap::new(),
             entries: HashMap::new(),
             adoptions: HashMap::new(),
+            handed: HandOvers::new(),
             checks: HashMap::new(),
             blocked: None,
             pace: Pace::default(),
@@ -115,6 +118,8 @@ impl State {
             told: Declared::Pending,
         });
         entry.wake.clone_from(&owner.wake);
+        let declared = |name: &str| desired.iter().any(|record| record.name.as_str() == name);
+        self.handed.retain(|name, handed| handed.to != owner.mark || declared(name));
         let same = entry.generation > 0 && entry.desired == desired;
         if !same {
             entry.generation = self.sequence;
@@ -169,8 +174,26 @@ impl State {
         }
     }
 
+    /// `to` gets a name with its next declaration, if that has it.
+    pub fn hand_over(&mut self, name: &Fqdn, from: &str, to: &Mark, now: Instant) {
+        let handed = HandOver { from: from.to_owned(), to: to.clone() };
+        if self.handed.get(name.as_str()) == Some(&handed) {
+            return;
+        }
+        self.handed.insert(name.as_str().into(), handed);
+        // What it declared already may not have been possible without.
+        if let Some(mut entry) = self.entries.remove(to) {
+            if entry.desired.iter().any(|record| record.name == *name) {
+                self.set_dirty(&mut entry, true);
+                self.pace.change(now);
+            }
+            self.entries.insert(to.clone(), entry);
+        }
+    }
+
     pub fn forget(&mut self, mark: &Mark) {
         self.adoptions.remove(mark);
+        self.handed.retain(|_, handed| handed.to != *mark);
         if let Some(mut entry) = self.entries.remove(mark) {
             self.set_dirty(&mut entry, false);
         }
@@ -210,7 +233,7 @@ impl State {
     // How an owner stands.
 
     pub(super) fn claimant<'a>(&'a self, mark: &'a Mark) -> Claimant<'a> {
-        Claimant { mark, adopt: self.adoptions.get(mark).map(String::as_str) }
+        Claimant { mark, adopt: self.adoptions.get(mark).map(String::as_str), handed: &self.handed }
     }
 
     /// What an owner needs; `None` before the zone was first read.

@@ -1,6 +1,7 @@
 //! The writer against a zone in memory, under a paused clock: what it calls, when, and what it never does.
 
 mod any_faults;
+mod handed;
 mod trouble;
 
 use std::net::Ipv4Addr;

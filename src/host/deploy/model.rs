@@ -367,7 +367,7 @@ impl World {
                 broken.push(format!("the name leads to {revision}, which does not run or was never well: {mine:?}"));
             }
         }
-        let page = self.wanted.as_ref().is_none_or(|wanted| wanted.maintenance);
+        let page = self.wanted.as_ref().is_none_or(|wanted| wanted.maintenance || !wanted.domains.contains_key(NAME));
         if self.journal.live.is_some()
             && routed.is_none()
             && !page

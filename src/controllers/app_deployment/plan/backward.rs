@@ -10,8 +10,8 @@ use super::super::names::former_zones;
 use super::super::observe::{HostView, Observed};
 use super::super::report;
 use super::host::{deploying, translate, view};
-use super::{Action, AppStep, Facts, SOON, WATCHED, blocked, publish, wait};
-use crate::api::app_deployment::AppDeploymentStatus;
+use super::{Action, AppStep, Facts, SOON, WATCHED, blocked, handover, publish, wait};
+use crate::api::app_deployment::{AppDeploymentStatus, DomainStatus};
 use crate::api::condition::whole_seconds;
 use crate::api::names::Fqdn;
 use crate::controllers::zone_blocked;
@@ -30,6 +30,11 @@ pub fn expired(seen: &Observed, now: Timestamp) -> bool {
 }
 
 pub(super) fn plan(seen: &Observed, facts: &Facts, now: Timestamp) -> AppStep {
+    if !seen.abandons("dns")
+        && let Some(step) = handover::before_it_goes(seen, facts, now)
+    {
+        return step;
+    }
     if let Some(step) = withdraw(seen, facts, now) {
         return step;
     }
@@ -38,7 +43,8 @@ pub(super) fn plan(seen: &Observed, facts: &Facts, now: Timestamp) -> AppStep {
     }
     let until = publish::cached_until(seen, now);
     for name in seen.names() {
-        let published = seen.status.domains.iter().any(|d| d.name == name.as_str() && !d.addresses.is_empty());
+        let is_published = |d: &DomainStatus| d.name == name.as_str() && !d.addresses.is_empty() && d.handed.is_none();
+        let published = seen.status.domains.iter().any(is_published);
         if let Some(step) = publish::release(seen, facts, &name, published.then_some(until)) {
             return step;
         }
@@ -105,7 +111,9 @@ fn withdraw(seen: &Observed, facts: &Facts, now: Timestamp) -> Option<AppStep> {
 
 /// Whether a zone's servers still answer with what was withdrawn. Those that say nothing hold nobody up.
 fn forgotten(seen: &Observed, facts: &Facts) -> Option<AppStep> {
-    let published = seen.status.domains.iter().filter(|domain| !domain.addresses.is_empty());
+    // What was handed over leads where its new owner is, which may be here.
+    let published = |domain: &&DomainStatus| !domain.addresses.is_empty() && domain.handed.is_none();
+    let published = seen.status.domains.iter().filter(published);
     published.filter_map(|domain| Some((Fqdn::parse(&domain.name).ok()?, &domain.addresses))).find_map(
         |(name, addresses)| {
             let zone = seen.zone_of(&name)?;

@@ -7,7 +7,7 @@ use jiff::Timestamp;
 use super::super::names::{domains, names, proven, serves};
 use super::super::observe::{HostView, Observed};
 use super::super::report;
-use super::{Action, AppStep, Facts, WATCHED, blocked, expired, publish, stop, wait};
+use super::{Action, AppStep, Facts, WATCHED, blocked, expired, handover, publish, stop, wait};
 use crate::api::names::Fqdn;
 use crate::host::deploy::failure::{Failure, Fallback, Phase};
 use crate::host::deploy::journal::Stage;
@@ -33,10 +33,13 @@ pub(super) fn work(seen: &Observed, facts: &Facts, name: &str, now: Timestamp) -
         return Some(stop(reason, message.clone()));
     }
     let Some(prepared) = facts.prepared.get(name) else { return Some(Step::Do(Action::Prepare(name.to_owned()))) };
-    let names = match names(seen, prepared.entry.domain.as_ref()) {
+    let names = match names(seen, prepared.entry.domain.as_ref(), now) {
         Ok(names) => names,
         Err(step) => return Some(*step),
     };
+    if let Some(step) = handover::unlisted(seen, &names, now) {
+        return Some(step);
+    }
     if let Some(step) = publish::publish(seen, facts, names, now) {
         return Some(step);
     }
@@ -53,8 +56,8 @@ pub fn wanted(seen: &Observed, facts: &Facts, name: &str, now: Timestamp) -> Opt
         return None;
     }
     let prepared = facts.prepared.get(name)?;
-    let names = proven(seen, names(seen, prepared.entry.domain.as_ref()).ok()?);
-    Some(deploy::Wanted { domains: domains(seen, &names, name), ..prepared.wanted.clone() })
+    let names = proven(seen, names(seen, prepared.entry.domain.as_ref(), now).ok()?);
+    Some(deploy::Wanted { domains: domains(seen, facts, &names, name, now), ..prepared.wanted.clone() })
 }
 
 /// How long a revision has to answer from outside: the first answer of a name waits for its certificate.

@@ -5,6 +5,7 @@
 //! wait out the TTL, take the app away from each host, release the claims, gone.
 
 mod backward;
+pub mod handover;
 mod host;
 mod publish;
 mod rollback;
@@ -51,6 +52,8 @@ pub enum Action {
     Store,
     /// Take a name.
     Claim(Reservation, Role),
+    /// Take these roles of one over from the app with this UID.
+    TakeOver(Reservation, Vec<Role>, String),
     /// Give one back; with a time, other namespaces stay out until then.
     Release(Reservation, Role, Option<Timestamp>),
     /// Tell a zone's writer what should be published there: everything, or nothing.
@@ -86,9 +89,10 @@ pub enum Action {
 }
 
 impl Action {
-    /// Whether it changes anything outside the cluster. The zone's writer keeps its own freeze.
+    /// Whether it changes anything outside the cluster, or what cannot be left half done. The zone's writer keeps its own
+    /// freeze.
     fn writes_outside(&self) -> bool {
-        matches!(self, Self::Prepare(_) | Self::Act(..) | Self::AdoptRecords(..))
+        matches!(self, Self::Prepare(_) | Self::Act(..) | Self::AdoptRecords(..) | Self::TakeOver(..))
     }
 }
 
@@ -159,10 +163,10 @@ pub fn plan(seen: &Observed, facts: &Facts, now: Timestamp) -> AppStep {
     if let Some(left) = back_off(seen, now) {
         return Step::Hold(left);
     }
-    let step = if seen.deleting() || expired(seen, now) {
-        backward::plan(seen, facts, now)
-    } else {
-        forwards(seen, facts, now)
+    let step = match handover::noted(seen, facts, now) {
+        Some(step) => step,
+        None if seen.deleting() || expired(seen, now) => backward::plan(seen, facts, now),
+        None => forwards(seen, facts, now),
     };
     match step {
         Step::Do(action) if seen.read_only && action.writes_outside() => frozen(seen.resync),
@@ -234,7 +238,7 @@ fn forwards(seen: &Observed, facts: &Facts, now: Timestamp) -> AppStep {
         }
         Turn::NoTarget => wait("NoTarget", "no Node is a target; nothing is taken away for that", WATCHED, false),
         Turn::Repoint | Turn::WaitOut(_) | Turn::Remove(_) | Turn::Done { .. } => {
-            let what = fingerprint(seen, reading);
+            let what = fingerprint(seen, facts, reading, now);
             let whole = |name: &str, host: &HostView| {
                 host.settled.as_ref().is_some_and(|settled| is_fresh(seen, name, settled, &what, now))
             };
@@ -244,7 +248,7 @@ fn forwards(seen: &Observed, facts: &Facts, now: Timestamp) -> AppStep {
                 Some((name, _)) => host::work(seen, facts, name, now)
                     .or_else(|| publish::compare(seen, facts))
                     .unwrap_or_else(|| Step::Do(Action::Settle(name.clone(), what.clone()))),
-                None => after_hosts(seen, facts, &turn, now),
+                None => handover::take(seen, facts, now).unwrap_or_else(|| after_hosts(seen, facts, &turn, now)),
             }
         }
     }
@@ -258,7 +262,7 @@ fn is_fresh(seen: &Observed, name: &str, settled: &Settled, what: &str, now: Tim
 }
 
 /// Everything by which an app that is in place may have to be looked at again.
-fn fingerprint(seen: &Observed, reading: &Reading) -> String {
+fn fingerprint(seen: &Observed, facts: &Facts, reading: &Reading, now: Timestamp) -> String {
     let leads: Vec<_> = lead(seen).iter().filter_map(|host| host.address).collect();
     let hosts: Vec<_> = seen.hosts.iter().filter(|(_, h)| h.target).map(|(n, h)| (n, h.uid(), h.restored)).collect();
     let live: Vec<_> = seen.hosts.values().map(|h| h.journal.live.as_ref().map(|live| &live.revision)).collect();
@@ -266,7 +270,8 @@ fn fingerprint(seen: &Observed, reading: &Reading) -> String {
     let proven: Vec<_> = proven.map(|domain| &domain.name).collect();
     let ill: Vec<_> = seen.hosts.keys().filter(|name| seen.available.fails_at(name)).collect();
     let generation = seen.app.metadata.generation;
-    format!("{generation:?} {} {} {leads:?} {hosts:?} {live:?} {proven:?} {ill:?}", reading.revision, reading.cause)
+    let (revision, cause, handed) = (&reading.revision, &reading.cause, handover::fingerprint(seen, facts, now));
+    format!("{generation:?} {revision} {cause} {leads:?} {hosts:?} {live:?} {proven:?} {ill:?} {handed}")
 }
 
 /// What remains once every target is as it should be.
@@ -287,12 +292,15 @@ fn after_hosts(seen: &Observed, facts: &Facts, turn: &Turn, now: Timestamp) -> A
             let left = Duration::try_from(until.duration_since(now)).unwrap_or_default() + Duration::from_millis(100);
             wait("Moving", "the app serves on its old Nodes until no cache leads there any more", left, false)
         }
-        Turn::Remove(name) => backward::remove(seen, facts, name, now),
+        Turn::Remove(name) => {
+            handover::before_it_goes(seen, facts, now).unwrap_or_else(|| backward::remove(seen, facts, name, now))
+        }
         Turn::Done { leftovers } if !leftovers.is_empty() => backward::leave(seen, facts, leftovers),
         Turn::Done { .. } => match moved(seen) {
             Some(status) => Step::Record(Box::new(status)),
             None => publish::former(seen, facts, now)
-                .or_else(|| publish::prove(seen, facts))
+                .or_else(|| publish::prove(seen, facts, now))
+                .or_else(|| handover::rest(seen, facts, now))
                 .unwrap_or_else(|| in_place(seen)),
         },
         // One host after the other, and this one has just come to its end.

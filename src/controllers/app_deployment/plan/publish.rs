@@ -7,8 +7,9 @@ use jiff::{SignedDuration, Timestamp};
 use super::super::names::{Name, is_proven, names, proof, proven, records};
 use super::super::observe::{Observed, ZoneView};
 use super::super::report;
-use super::{Action, AppStep, Facts, SOON, WATCHED, wait};
-use crate::api::app_deployment::Verification;
+use super::{Action, AppStep, Facts, SOON, WATCHED, handover, stop, wait};
+use crate::api::app_deployment::{DomainStatus, Verification};
+use crate::api::claim::Holder;
 use crate::api::names::Fqdn;
 use crate::controllers::{not_ours, refused, zone_blocked};
 use crate::dns::propagation::Confirmation;
@@ -24,11 +25,14 @@ const PROOF: Duration = Duration::from_secs(30);
 
 /// Brings the names in place; `None` once they are.
 pub(super) fn publish(seen: &Observed, facts: &Facts, names: Vec<Name>, now: Timestamp) -> Option<AppStep> {
-    let names = &proven(seen, names)[..];
+    let names = proven(seen, names);
+    let published: Vec<Name> = names.iter().filter(|name| handover::publishes(seen, facts, name)).cloned().collect();
+    let names: Vec<Name> = names.into_iter().filter(|name| handover::is_own(seen, facts, name)).collect();
+    let names = &names[..];
     if let Some(step) = claim(seen, facts, names, now) {
         return Some(step);
     }
-    let records = records(seen, names);
+    let records = records(seen, &published);
     // What is about to be published is written down first, so that it is withdrawn whatever happens.
     if let Some(status) = report::named(seen, names, &records) {
         return Some(Step::Record(Box::new(status)));
@@ -49,11 +53,26 @@ fn claim(seen: &Observed, facts: &Facts, names: &[Name], now: Timestamp) -> Opti
             match facts.claimed.get(&key).or(seen.standings.get(&key)).unwrap_or(&Standing::Free) {
                 Standing::Ours => {}
                 Standing::Free => return Some(Step::Do(Action::Claim(reservation, role))),
+                Standing::Taken { namespace, holder } if name.take_from.is_some() => {
+                    return Some(not_whom_it_is_taken_from(name, namespace, holder));
+                }
                 held => return not_ours(&reservation, held, &name.field, "HostnameTaken", now),
             }
         }
     }
     None
+}
+
+/// That somebody else has a name than the app it is to be taken from.
+fn not_whom_it_is_taken_from(name: &Name, namespace: &str, holder: &Holder) -> AppStep {
+    let from = name.take_from.as_deref().unwrap_or_default();
+    let (field, name, claim) = (&name.field, &name.name, name.name.claim_name());
+    let message = format!(
+        "{field}.takeFrom: {name} is held by {} {namespace}/{}, not by AppDeployment {from} of this namespace: name the \
+         app of this namespace that has it, or delete that holder; `kubectl get hostnameclaim {claim}` shows the claim",
+        holder.kind, holder.name
+    );
+    stop("HostnameTaken", message)
 }
 
 fn declared(seen: &Observed, facts: &Facts, zone: &ZoneView, wanted: Vec<Desired>) -> Option<AppStep> {
@@ -112,7 +131,9 @@ fn question(seen: &Observed, facts: &Facts, name: &Fqdn) -> Option<AppStep> {
 /// For how long a cache may hold a record of the app.
 #[must_use]
 pub(super) fn ttl(seen: &Observed) -> Duration {
-    let published = seen.status.domains.iter().filter(|domain| !domain.addresses.is_empty());
+    // A name that was handed over is waited for by itself.
+    let published = |domain: &&DomainStatus| !domain.addresses.is_empty() && domain.handed.is_none();
+    let published = seen.status.domains.iter().filter(published);
     let names = published.filter_map(|domain| Fqdn::parse(&domain.name).ok());
     let ttl = names.filter_map(|name| seen.zone_of(&name)).map(|zone| zone.ttl).max().unwrap_or(0);
     let ttl = Duration::from_secs(ttl.into());
@@ -126,9 +147,9 @@ pub(super) fn cached_until(seen: &Observed, now: Timestamp) -> Timestamp {
 }
 
 /// Looks for the proofs of names that lie in no Zone. They hold nothing else up: the app is served by its other names.
-pub(super) fn prove(seen: &Observed, facts: &Facts) -> Option<AppStep> {
+pub(super) fn prove(seen: &Observed, facts: &Facts, now: Timestamp) -> Option<AppStep> {
     let prepared = facts.prepared.values().next();
-    let names = names(seen, prepared.and_then(|prepared| prepared.entry.domain.as_ref())).ok()?;
+    let names = names(seen, prepared.and_then(|prepared| prepared.entry.domain.as_ref()), now).ok()?;
     let open = names.into_iter().filter(|name| name.foreign && !is_proven(seen, &name.name)).collect::<Vec<_>>();
     for Name { name, .. } in &open {
         let proof = proof(seen, name);
@@ -159,7 +180,7 @@ pub(super) fn prove(seen: &Observed, facts: &Facts) -> Option<AppStep> {
 pub(super) fn former(seen: &Observed, facts: &Facts, now: Timestamp) -> Option<AppStep> {
     // Known only to a pass that had to look at a host.
     let prepared = facts.prepared.values().next()?;
-    let names = names(seen, prepared.entry.domain.as_ref()).ok()?;
+    let names = names(seen, prepared.entry.domain.as_ref(), now).ok()?;
     let gone = seen.status.domains.iter().filter(|known| names.iter().all(|name| name.name.as_str() != known.name));
     let gone: Vec<Fqdn> = gone.filter_map(|known| Fqdn::parse(&known.name).ok()).collect();
     let until = cached_until(seen, now);

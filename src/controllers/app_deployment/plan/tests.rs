@@ -1,4 +1,6 @@
 mod cloud;
+mod commons;
+mod handover;
 
 use std::time::Duration;
 

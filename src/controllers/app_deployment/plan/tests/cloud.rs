@@ -7,6 +7,7 @@ use jiff::Timestamp;
 use kube::core::ObjectMeta;
 
 use super::super::*;
+use super::commons::Shared;
 use crate::api::app_deployment::{AppDeployment, Domain, LocalRef, NodeState, Target};
 use crate::api::claim::Holder;
 use crate::api::condition;
@@ -20,6 +21,7 @@ use crate::host::compose::Entry;
 use crate::host::compose::strategy::{Kind, Strategy};
 use crate::host::deploy::conclude::conclude;
 use crate::host::deploy::model::{APP, Behaviour, NAME, World, wanted};
+use crate::host::deploy::seen::State;
 use crate::runtime::claims::Claimant;
 
 /// An app, and model hosts on which what it plans is done.
@@ -40,6 +42,8 @@ pub struct Cloud {
     pub authority: Confirmation,
     /// Why no host answers.
     pub unreachable: Option<String>,
+    /// What it shares with another app, if it does.
+    pub commons: Option<Shared>,
 }
 
 pub fn node(name: &str) -> Arc<Node> {
@@ -101,6 +105,7 @@ impl Cloud {
             hosts,
             zones: vec![zone()],
             standings: BTreeMap::new(),
+            peers: BTreeMap::new(),
             available: available::Reading::default(),
             pool: "10.89.0.0/16".parse().unwrap(),
             resync: Duration::from_secs(300),
@@ -120,6 +125,7 @@ impl Cloud {
             volumes: BTreeSet::new(),
             authority: Confirmation::Confirmed,
             unreachable: None,
+            commons: None,
         };
         cloud.want("r1", Behaviour::Well);
         cloud
@@ -171,8 +177,13 @@ impl Cloud {
 
     /// One pass, and its end.
     pub fn pass(&mut self) -> AppStep {
+        self.pass_of(300).unwrap_or_else(|| panic!("no end: {:#?}", self.log))
+    }
+
+    /// A pass of so many steps at most; `None` if it was cut off there, as by a crash.
+    pub fn pass_of(&mut self, most: usize) -> Option<AppStep> {
         self.facts = Facts::default();
-        for _ in 0..300 {
+        for _ in 0..most {
             let step = plan(&self.seen, &self.facts, self.now);
             let outcome = match step.clone() {
                 Step::Record(status) => {
@@ -186,13 +197,13 @@ impl Cloud {
                 Step::Wait(wait) => Outcome::Waiting(wait),
                 Step::Stop { reason, message } => Outcome::Stopped { reason, message },
                 Step::Done => Outcome::Done,
-                Step::Hold(_) | Step::Gone => return step,
+                Step::Hold(_) | Step::Gone => return Some(step),
             };
             self.seen.status = report::status(&self.seen, &self.facts, &outcome, self.now);
             self.sync();
-            return step;
+            return Some(step);
         }
-        panic!("no end: {:#?}", self.log);
+        None
     }
 
     /// Passes until there is nothing more to wait for that ends by itself soon.
@@ -219,7 +230,36 @@ impl Cloud {
     }
 
     fn act(&mut self, action: Action) {
+        let commons = self.commons.clone();
         match action {
+            Action::Claim(reservation, role) if commons.is_some() => {
+                let standing = commons.unwrap().borrow_mut().claim(&reservation.name, role, &self.seen.claimant.holder);
+                self.standing((reservation.name, role), standing);
+            }
+            Action::TakeOver(reservation, roles, from) => {
+                let commons = commons.expect("there is somebody to take it from");
+                for role in roles {
+                    let to = &self.seen.claimant.holder;
+                    commons.borrow_mut().take_over(&reservation.name, role, &from, to);
+                    self.standing((reservation.name.clone(), role), claims::Standing::Ours);
+                }
+                self.log.push(format!("take over {}", reservation.name));
+            }
+            Action::Release(reservation, role, _) if commons.is_some() => {
+                self.log.push(format!("release {} {role:?}", reservation.name));
+                commons.unwrap().borrow_mut().release(&reservation.name, role, &self.seen.claimant.holder);
+                self.facts.released.insert((reservation.name.clone(), role));
+                self.standing((reservation.name, role), claims::Standing::Free);
+            }
+            Action::Declare(zone, records) if commons.is_some() => {
+                let taken = plan::handover::taken(&self.seen, &self.facts, &records);
+                let answer = commons.unwrap().borrow_mut().declare(&self.seen.claimant.holder, &records, taken);
+                self.facts.declared.insert(zone, (records, answer));
+            }
+            Action::AskForgotten(name, addresses) if commons.is_some() => {
+                let answer = commons.unwrap().borrow().forgotten(name.as_str(), &addresses);
+                self.facts.authority.insert(name, answer);
+            }
             Action::Read => self.facts.reading = Some(reading(&self.revision)),
             Action::Store => self.facts.stored = Some(Stored::named(&self.revision)),
             Action::Claim(reservation, role) => {
@@ -261,6 +301,11 @@ impl Cloud {
                 let world = self.worlds.get_mut(&name).unwrap();
                 (world.now, world.wanted) = (self.now, wanted);
                 world.journal = self.seen.hosts[&name].journal.clone();
+                if let Some(commons) = commons {
+                    let wanted = world.wanted.iter().flat_map(|wanted| wanted.domains.keys());
+                    let names: BTreeSet<String> = wanted.chain(&world.journal.names).cloned().collect();
+                    world.routes = commons.borrow().routes(&name, &names);
+                }
                 let seen = world.look();
                 let answers = Answers { internal: seen.internal, external: seen.external };
                 self.facts.looked.insert(name.clone(), seen.host);
@@ -273,6 +318,14 @@ impl Cloud {
                 self.log.push(format!("{name}: {}", said.split(['(', ' ']).next().unwrap()));
                 let world = self.worlds.get_mut(&name).unwrap();
                 let outcome = world.perform(&action);
+                if let Some(commons) = commons {
+                    if let deploy::Action::Route(routes) = &action {
+                        commons.borrow_mut().route(&name, &view.journal.names, routes);
+                    }
+                    let up = world.containers.iter().filter(|c| c.state == State::Running && !c.one_off);
+                    let up = up.filter_map(|c| c.revision.clone()).collect();
+                    commons.borrow_mut().runs(&name, &self.seen.claimant.holder.name, up);
+                }
                 world.check();
                 assert_eq!(world.broken, Vec::<String>::new(), "{:#?}", self.log);
                 self.facts.looked.remove(&name);
