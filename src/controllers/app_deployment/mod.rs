@@ -9,6 +9,7 @@ pub mod names;
 pub mod observe;
 pub mod plan;
 mod report;
+pub mod serving;
 
 use std::collections::BTreeSet;
 use std::net::SocketAddr;

@@ -293,7 +293,7 @@ fn targets(app: &AppDeployment, namespace: &str, nodes: &[Arc<Node>]) -> Targets
 }
 
 /// What was recorded, if it can be read.
-fn journal(notes: &crate::api::app_deployment::Notes) -> Option<Journal> {
+pub(super) fn journal(notes: &crate::api::app_deployment::Notes) -> Option<Journal> {
     match serde_json::from_value(notes.0.clone().into()) {
         Ok(journal) => Some(journal),
         Err(error) => {

@@ -2,14 +2,14 @@
 //!
 //! A routing set is never emptied because probes fail: if none is healthy, those that went down together, by their
 //! probes alone, stay published (`Frozen`). Servers that report to be unhealthy, or fall silent, are taken out, down to
-//! the last.
+//! the last. The name of an app whose servers were never healthy yet leads to them all the same.
 
 use std::collections::BTreeSet;
 use std::net::IpAddr;
 
 use jiff::SignedDuration;
 
-use super::roster::{Roster, duration};
+use super::roster::{Entry, Roster, duration};
 use super::txt::{self, Listed};
 use crate::api::address::ServerAddress;
 use crate::api::names::Fqdn;
@@ -34,6 +34,8 @@ pub struct Selection {
     pub servers: Vec<Server>,
     /// Whether none of them is healthy any more.
     pub frozen: bool,
+    /// While no server was ever healthy: names that an app answers, and addresses it does so at.
+    pub opening: Vec<(String, IpAddr)>,
 }
 
 /// Chooses the servers to publish among `members`, as the status has them. What is no longer in the roster, or disabled,
@@ -46,7 +48,7 @@ pub fn select(spec: &ServerGroupSpec, roster: &Roster, members: &[MemberStatus])
     };
     let healthy = of(&|member| member.health == MemberHealth::Healthy);
     if !healthy.is_empty() {
-        return Selection { servers: healthy, frozen: false };
+        return Selection { servers: healthy, ..Selection::default() };
     }
     let down_by_probe = |member: &MemberStatus| {
         let probe = member.probe.as_ref().is_some_and(|probe| !probe.healthy);
@@ -55,10 +57,23 @@ pub fn select(spec: &ServerGroupSpec, roster: &Roster, members: &[MemberStatus])
     };
     let until = |member: &MemberStatus| member.healthy_until.as_ref().map(|time| time.0);
     let candidates = wanted.iter().map(|(member, _)| *member).filter(|member| down_by_probe(member));
-    let Some(last) = candidates.filter_map(until).max() else { return Selection::default() };
+    let Some(last) = candidates.filter_map(until).max() else {
+        return Selection { opening: opening(roster, members), ..Selection::default() };
+    };
     let together = last.checked_sub(at_once(spec)).unwrap_or(last);
     let servers = of(&|member| down_by_probe(member) && until(member).is_some_and(|time| time >= together));
-    Selection { frozen: !servers.is_empty(), servers }
+    Selection { frozen: !servers.is_empty(), servers, ..Selection::default() }
+}
+
+/// Where an app is live by names that no probe has found well yet: to have a certificate for its name, and so to be found
+/// well, a host needs the name to lead to it first. The deploy has asked the app itself.
+fn opening(roster: &Roster, members: &[MemberStatus]) -> Vec<(String, IpAddr)> {
+    let reports_ill = |entry: &Entry| {
+        let id = entry.address.to_string();
+        members.iter().any(|member| member.id == id && member.report.as_ref().is_some_and(|report| !report.healthy))
+    };
+    let entries = roster.members.iter().filter(|entry| !reports_ill(entry));
+    entries.filter_map(|entry| Some((entry.asked.as_ref()?.host.clone(), entry.ip?))).collect()
 }
 
 /// How far apart the verdicts on servers that die in one moment may be: each is probed at its own time within an
@@ -104,6 +119,12 @@ impl Selection {
         let chosen = with_ip.filter(|(priority, _)| strategy != Strategy::Failover || Some(*priority) == best);
         chosen.map(|(_, ip)| ip).collect()
     }
+
+    /// The IP addresses to publish at `name` before any server was healthy.
+    #[must_use]
+    pub fn opened(&self, name: &Fqdn) -> BTreeSet<IpAddr> {
+        self.opening.iter().filter(|(host, _)| host == name.as_str()).map(|(_, ip)| *ip).collect()
+    }
 }
 
 /// The names a group publishes.
@@ -125,7 +146,8 @@ pub fn records(names: &Names, strategy: Strategy, selection: &Selection) -> Vec<
     let record = |name: &Fqdn, content| Desired { name: name.clone(), content, ttl: names.ttl, proxied: false };
     let list = names.txt.as_ref().map(|name| record(name, Content::Txt(selection.list(strategy).content)));
     let addresses = names.a.iter().flat_map(|name| {
-        selection.addresses(strategy).into_iter().map(move |ip| match ip {
+        let addresses = selection.addresses(strategy).into_iter().chain(selection.opened(name));
+        addresses.map(move |ip| match ip {
             IpAddr::V4(v4) => record(name, Content::A(v4)),
             IpAddr::V6(v6) => record(name, Content::Aaaa(v6)),
         })

@@ -26,6 +26,8 @@ impl Life {
             address: ServerAddress::parse(id).unwrap(),
             origin: Origin::Listed,
             node: None,
+            asked: None,
+            answers_own_name: true,
             priority: 100,
             weight: 1,
             disabled: false,
