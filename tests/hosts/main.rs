@@ -6,6 +6,7 @@
 mod world;
 
 mod apps;
+mod groups;
 mod nodes;
 mod previews;
 mod rig;
