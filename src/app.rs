@@ -295,6 +295,7 @@ async fn lead(start: Start, shutdown: watch::Receiver<bool>) -> anyhow::Result<(
         zones: caches.zones.clone(),
         providers: caches.providers.clone(),
         nodes: caches.nodes.clone(),
+        groups: caches.groups.clone(),
         namespaces: caches.namespaces.clone(),
         claims: claims.clone(),
         events: events.clone(),

@@ -3,6 +3,9 @@
 
 pub mod apply;
 pub mod available;
+pub mod followers;
+#[cfg(test)]
+mod kstatus_tests;
 pub mod material;
 pub mod memory;
 pub mod names;
@@ -32,6 +35,7 @@ use crate::api::condition;
 use crate::api::names::{ClusterId, Fqdn};
 use crate::api::node::Node;
 use crate::api::provider::Provider;
+use crate::api::server_group::ServerGroup;
 use crate::api::zone::Zone;
 use crate::controllers::hosts::Hosts;
 use crate::controllers::registry::Registry;
@@ -59,6 +63,8 @@ pub struct AppDeploymentDeps {
     pub providers: Cache<Provider>,
     /// All Nodes.
     pub nodes: Cache<Node>,
+    /// All ServerGroups.
+    pub groups: Cache<ServerGroup>,
     /// All namespaces.
     pub namespaces: Cache<Namespace>,
     /// Claims.

@@ -11,6 +11,7 @@ use k8s_openapi::api::core::v1::Namespace;
 use kube::ResourceExt;
 use kube::core::{Selector, SelectorExt};
 
+use super::followers::Follower;
 use super::memory::Settled;
 use super::{AppDeploymentReconciler, available};
 use crate::api::app_deployment::{AppDeployment, AppDeploymentStatus, Publish};
@@ -47,6 +48,8 @@ pub struct Observed {
     pub hosts: BTreeMap<String, HostView>,
     /// All Zones.
     pub zones: Vec<ZoneView>,
+    /// The groups that send visitors to it.
+    pub followers: Vec<Follower>,
     /// How names stand that it has or asks for, by claim and role.
     pub standings: BTreeMap<(String, Role), Standing>,
     /// What the probes of its names say.
@@ -129,6 +132,7 @@ impl AppDeploymentReconciler {
         deps.available.declare(app, self.live(app, &status, &hosts));
         let mut seen = Observed {
             available: deps.available.reading(app),
+            followers: Follower::all(app, &deps.groups),
             app: app.clone(),
             status,
             mark,

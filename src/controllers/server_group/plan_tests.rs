@@ -160,12 +160,7 @@ impl World {
                     self.seen.status = *status;
                 }
                 end => {
-                    let outcome = match &end {
-                        Step::Done => Outcome::Done,
-                        Step::Wait(wait) => Outcome::Waiting(wait.clone()),
-                        Step::Stop { reason, message } => Outcome::Stopped { reason, message: message.clone() },
-                        _ => return end,
-                    };
+                    let Some(outcome) = end.clone().outcome() else { return end };
                     self.seen.status = report::status(&self.seen, &self.facts, &outcome, at(self.second));
                     return end;
                 }

@@ -36,10 +36,16 @@ pub struct Cloud {
     pub refused: Option<(&'static str, String)>,
     /// The volumes of the app on every host.
     pub volumes: BTreeSet<String>,
+    /// What the zone's writer answers.
+    pub answer: Declared,
     /// What the zone's own servers answer.
     pub authority: Confirmation,
     /// Why no host answers.
     pub unreachable: Option<String>,
+    /// The statuses that were written on the way.
+    pub told: Vec<AppDeploymentStatus>,
+    /// Whether nothing is left to do for it, ever.
+    pub gone: bool,
 }
 
 pub fn node(name: &str) -> Arc<Node> {
@@ -100,6 +106,7 @@ impl Cloud {
             no_target: None,
             hosts,
             zones: vec![zone()],
+            followers: Vec::new(),
             standings: BTreeMap::new(),
             available: available::Reading::default(),
             pool: "10.89.0.0/16".parse().unwrap(),
@@ -118,8 +125,11 @@ impl Cloud {
             log: Vec::new(),
             refused: None,
             volumes: BTreeSet::new(),
+            answer: Declared::Applied(Vec::new()),
             authority: Confirmation::Confirmed,
             unreachable: None,
+            told: Vec::new(),
+            gone: false,
         };
         cloud.want("r1", Behaviour::Well);
         cloud
@@ -165,6 +175,7 @@ impl Cloud {
 
     pub fn set(&mut self, status: AppDeploymentStatus) {
         assert_ne!(status, self.seen.status, "a write that changes nothing would go on for ever: {:?}", self.log);
+        self.told.push(status.clone());
         self.seen.status = status;
         self.sync();
     }
@@ -183,11 +194,10 @@ impl Cloud {
                     self.act(action);
                     continue;
                 }
-                Step::Wait(wait) => Outcome::Waiting(wait),
-                Step::Stop { reason, message } => Outcome::Stopped { reason, message },
-                Step::Done => Outcome::Done,
-                Step::Hold(_) | Step::Gone => return step,
+                end => end.outcome(),
             };
+            self.gone |= step == Step::Gone;
+            let Some(outcome) = outcome else { return step };
             self.seen.status = report::status(&self.seen, &self.facts, &outcome, self.now);
             self.sync();
             return step;
@@ -234,7 +244,7 @@ impl Cloud {
             Action::Declare(zone, records) => {
                 let said: Vec<_> = records.iter().map(|r| format!("{}={}", r.name, r.content)).collect();
                 self.log.push(format!("declare {}", said.join(" ")));
-                self.facts.declared.insert(zone, (records, Declared::Applied(Vec::new())));
+                self.facts.declared.insert(zone, (records, self.answer.clone()));
             }
             Action::AskAuthority(name, _) | Action::AskForgotten(name, _) => {
                 self.facts.authority.insert(name, self.authority.clone());
@@ -245,7 +255,10 @@ impl Cloud {
                 self.facts.refused.extend(self.refused.clone().map(|refused| (name, refused)));
             }
             Action::Prepare(name) => {
-                let wanted = deploy::Wanted { domains: BTreeMap::new(), ..wanted(&self.revision) };
+                let spec = &self.seen.app.spec;
+                let (suspend, maintenance) = (spec.suspend, spec.maintenance);
+                let wanted =
+                    deploy::Wanted { domains: BTreeMap::new(), suspend, maintenance, ..wanted(&self.revision) };
                 let entry = Entry { service: "web".into(), port: 8080, domain: None, health_path: None };
                 let strategy = Strategy { kind: Kind::BlueGreen, obstacles: Vec::new(), message: String::new() };
                 let (empty_variables, images) = (BTreeSet::new(), BTreeMap::new());
