@@ -5,9 +5,10 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use kube::core::ObjectMeta;
+use serde_json::json;
 
 use super::super::*;
-use crate::api::app_deployment::{AppDeployment, Domain, LocalRef, NodeState, Target};
+use crate::api::app_deployment::{AppDeployment, NodeState};
 use crate::api::claim::Holder;
 use crate::api::condition;
 use crate::api::names::{ClusterId, Mark};
@@ -44,6 +45,8 @@ pub struct Cloud {
     pub unreachable: Option<String>,
     /// The statuses that were written on the way.
     pub told: Vec<AppDeploymentStatus>,
+    /// Whether what must hold of a deploy at every moment is checked.
+    pub strict: bool,
     /// Whether nothing is left to do for it, ever.
     pub gone: bool,
 }
@@ -89,10 +92,10 @@ pub fn reading(revision: &str) -> Reading {
 impl Cloud {
     /// An app with one name, to be on these Nodes.
     pub fn of(nodes: &[&str]) -> Self {
-        let domains = vec![Domain { name: NAME.into(), ..Domain::default() }];
-        let target = Target { node_ref: Some(LocalRef { name: nodes[0].into() }), ..Target::default() };
-        let spec = crate::api::app_deployment::AppDeploymentSpec { target, domains, ..Default::default() };
-        let mut app = AppDeployment::new("shop", spec);
+        // With every default that the API server fills in.
+        let spec = json!({"target": {"nodeRef": {"name": nodes[0]}}, "domains": [{"name": NAME}],
+            "compose": {"inline": "services: {}"}});
+        let mut app = AppDeployment::new("shop", serde_json::from_value(spec).unwrap());
         app.metadata.uid = Some("a".into());
         app.metadata.generation = Some(1);
         let mark = Mark { cluster: ClusterId::parse("c1").unwrap(), owner: "o".into(), key: APP.into() };
@@ -129,6 +132,7 @@ impl Cloud {
             authority: Confirmation::Confirmed,
             unreachable: None,
             told: Vec::new(),
+            strict: true,
             gone: false,
         };
         cloud.want("r1", Behaviour::Well);
@@ -287,7 +291,7 @@ impl Cloud {
                 let world = self.worlds.get_mut(&name).unwrap();
                 let outcome = world.perform(&action);
                 world.check();
-                assert_eq!(world.broken, Vec::<String>::new(), "{:#?}", self.log);
+                assert!(!self.strict || world.broken.is_empty(), "{:?} {:#?}", world.broken, self.log);
                 self.facts.looked.remove(&name);
                 let journal = conclude(&view, &action, &outcome, self.now);
                 if journal != view.journal {
