@@ -22,11 +22,13 @@ pub(super) fn serving(group: &ServerGroup, apps: &Cache<AppDeployment>, now: Tim
 
 /// What a Node answers of the app.
 #[derive(Debug, Clone, PartialEq)]
-pub(super) struct Part {
+pub struct Part {
     /// What it is asked for.
     pub asked: Asked,
-    /// Whether it answers its own name as well.
+    /// Whether it answers the Node's own name as well, as far as is known.
     pub answers_own_name: bool,
+    /// Whether the app is about to leave it.
+    pub leaving: bool,
 }
 
 /// Those of `nodes`, which are the group's namespace's, that belong to the group by its app.
@@ -48,7 +50,8 @@ pub(super) fn chosen<'a>(group: &ServerGroup, nodes: &[&'a Node], app: Option<&S
         let own = fqdn(node)?;
         let host = place.names.first().cloned().unwrap_or_else(|| own.to_owned());
         let answers_own_name = host == own || place.names.iter().any(|name| name == own);
-        Some((node, Part { asked: Asked { host, path: place.health_path.clone() }, answers_own_name }))
+        let asked = Asked { host, path: place.health_path.clone() };
+        Some((node, Part { asked, answers_own_name, leaving: place.leaving }))
     };
     let is_healthy = |place: &&Place| {
         let of_place = |member: &&MemberStatus| member.node.as_ref() == Some(&place.node);
@@ -62,9 +65,7 @@ pub(super) fn chosen<'a>(group: &ServerGroup, nodes: &[&'a Node], app: Option<&S
 fn kept<'a>(nodes: &[&'a Node], members: &[MemberStatus]) -> Vec<(&'a Node, Part)> {
     let of = |member: &MemberStatus| {
         let node = *nodes.iter().find(|node| Some(node.name_any()) == member.node)?;
-        let asked = member.asked.clone()?;
-        let answers_own_name = fqdn(node) == Some(&asked.host);
-        Some((node, Part { asked, answers_own_name }))
+        Some((node, Part { asked: member.asked.clone()?, answers_own_name: true, leaving: false }))
     };
     members.iter().filter(|member| member.origin == Origin::App).filter_map(of).collect()
 }

@@ -2,7 +2,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use serde_json::json;
 
 use super::super::plan::tests::{LIST, World, at, member, waits};
-use super::super::roster::{Probing, Roster};
+use super::super::roster::{Entry, Probing, Roster};
 use super::super::txt::NOBODY;
 use super::super::{of_app, publish::select};
 use super::*;
@@ -97,7 +97,10 @@ fn a_node_of_an_app_is_asked_for_the_app_s_name_and_path_at_the_node_s_address()
         world.seen.serving = serving(&[Place { names, ..place(1) }]);
         world.again();
         let entry = &world.seen.roster.members[0];
-        assert!(entry.probing == check(&own) && entry.answers_own_name, "of an app without a name of its own");
+        assert!(
+            entry.probing == check(&own) && entry.app.as_ref().unwrap().answers_own_name,
+            "of an app without a name of its own"
+        );
     }
 }
 
@@ -159,7 +162,9 @@ fn a_node_that_the_app_leaves_stays_until_one_that_it_goes_to_is_healthy() {
     world.seen.status.members = vec![said(1, MemberHealth::Healthy), said(3, MemberHealth::Pending)];
     assert_eq!(ids(&world), ["web-1.example.com", "web-2.example.com", "web-3.example.com"]);
     world.again();
-    assert_eq!(published(&world).0, "web-1.example.com");
+    // As with names that the app publishes itself: a host gets its certificate once they lead there.
+    assert_eq!(published(&world), ("web-1.example.com".to_owned(), vec!["203.0.113.3".to_owned()]));
+    assert_eq!(world.ready().1, "Ready");
     world.seen.status.members[1] = said(3, MemberHealth::Healthy);
     assert_eq!(ids(&world), ["web-3.example.com"]);
     world.again();
@@ -181,7 +186,8 @@ fn without_the_app_the_group_keeps_the_servers_it_had_says_so_and_goes_on_when_i
     assert!(message.contains("no AppDeployment shpo in namespace shop") && message.contains("keeps"), "{message}");
     assert!(world.holds("Reconciling") && published(&world).0 == list);
     let asked = Some(Asked { host: NAME.to_owned(), path: "/healthz".to_owned() });
-    assert!(world.seen.roster.members.iter().all(|entry| entry.asked == asked), "they are probed as before");
+    let asks = |entry: &Entry| entry.app.as_ref().map(|part| part.asked.clone());
+    assert!(world.seen.roster.members.iter().all(|entry| asks(entry) == asked), "they are probed as before");
     // Nor does it keep one in that dies, or whose Node goes.
     world.seen.status.members[0] = said(1, MemberHealth::Unhealthy);
     assert_eq!(waits(&world.again()), "AppNotFound");

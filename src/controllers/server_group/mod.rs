@@ -6,7 +6,7 @@
 //! the status says: nothing that matters lives only in memory.
 
 pub mod api;
-mod app_nodes;
+pub mod app_nodes;
 mod apply;
 #[cfg(test)]
 mod kstatus_tests;

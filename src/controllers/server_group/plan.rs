@@ -299,7 +299,7 @@ pub fn is_of_worker(refusal: &Refusal, declared: &[Desired], names: &Names) -> b
 /// Whether every server that is probed has been, and it is known which these are.
 #[must_use]
 pub fn all_judged(seen: &Observed) -> bool {
-    let serves = seen.roster.members.iter().any(|entry| entry.asked.is_some());
+    let serves = seen.roster.members.iter().any(|entry| entry.app.is_some());
     let known = seen.serving.as_ref().is_some_and(|app| app.settled || app.ends);
     if seen.group.spec.app_ref.is_some() && !serves && !known {
         return false;

@@ -13,7 +13,7 @@ use super::app_nodes::{self, Part};
 use crate::api::address::{Host, ServerAddress};
 use crate::api::node::{Addresses, Node};
 use crate::api::probe::{Method, Probe, ProbeType, Scheme};
-use crate::api::server_group::{Asked, Member, Origin, ServerGroup, default_priority, default_weight};
+use crate::api::server_group::{Member, Origin, ServerGroup, default_priority, default_weight};
 use crate::cli;
 use crate::controllers::app_deployment::serving::Serving;
 use crate::probe::{self, Check, HttpCheck, Target};
@@ -39,10 +39,8 @@ pub struct Entry {
     pub origin: Origin,
     /// The Node it is, if it is one.
     pub node: Option<String>,
-    /// What of an app it is asked for, if it serves one.
-    pub asked: Option<Asked>,
-    /// Whether it answers the name it is known by: an app may answer others alone.
-    pub answers_own_name: bool,
+    /// What it answers of the app, if it serves one.
+    pub app: Option<Part>,
     /// With `Failover`: the lowest comes first.
     pub priority: i32,
     /// Its share of the traffic, compared with the others'.
@@ -158,8 +156,7 @@ fn listed(member: &Member, probe: &Probe) -> Option<Entry> {
         address,
         origin: Origin::Listed,
         node: None,
-        asked: None,
-        answers_own_name: true,
+        app: None,
         priority: member.priority,
         weight: member.weight,
         disabled: member.disabled,
@@ -170,7 +167,7 @@ fn listed(member: &Member, probe: &Probe) -> Option<Entry> {
 fn of_node(node: &Node, app: Option<Part>, probe: &Probe) -> Option<Entry> {
     let status = node.status.as_ref()?;
     let address = ServerAddress { host: Host::parse(status.fqdn.as_deref()?).ok()?, port: None };
-    let (asked, answers_own_name) = app.map_or((None, true), |part| (Some(part.asked), part.answers_own_name));
+    let asked = app.as_ref().map(|part| &part.asked);
     let ip = status.addresses.as_ref().and_then(Addresses::publishable);
     let published = ip.filter(|_| status.record.is_some());
     let probing = match published {
@@ -179,20 +176,19 @@ fn of_node(node: &Node, app: Option<Part>, probe: &Probe) -> Option<Entry> {
             probe,
             &Question {
                 connect: ip.to_string(),
-                name: Some(asked.as_ref().map_or_else(|| address.to_string(), |asked| asked.host.clone())),
+                name: Some(asked.map_or_else(|| address.to_string(), |asked| asked.host.clone())),
                 port: None,
                 scheme: Scheme::Https,
-                path: asked.as_ref().map_or(&node.spec.health_path, |asked| &asked.path),
+                path: asked.map_or(&node.spec.health_path, |asked| &asked.path),
             },
         ),
         None => Probing::NotYet,
     };
     Some(Entry {
         address,
-        origin: if asked.is_some() { Origin::App } else { Origin::Node },
+        origin: if app.is_some() { Origin::App } else { Origin::Node },
         node: Some(node.name_any()),
-        asked,
-        answers_own_name,
+        app,
         priority: default_priority(),
         weight: default_weight(),
         disabled: false,

@@ -199,7 +199,14 @@ fn of_entry(
         }
     };
     let node = entry.node.clone();
-    let member = Sources { id, origin: entry.origin, node, asked: entry.asked.clone(), probe, report };
+    let member = Sources {
+        id,
+        origin: entry.origin,
+        node,
+        asked: entry.app.as_ref().map(|part| part.asked.clone()),
+        probe,
+        report,
+    };
     settle(known, member, old, judged)
 }
 

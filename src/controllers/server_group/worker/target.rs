@@ -136,7 +136,7 @@ pub fn target(seen: &Observed) -> Result<Option<Target>, Outcome> {
             route.as_ref().map(of_route).or(domain.as_ref().map(of_domain))
         }
     };
-    let elsewhere = |entry: &&Entry| entry.asked.is_some() && !entry.answers_own_name;
+    let elsewhere = |entry: &&Entry| entry.app.as_ref().is_some_and(|part| !part.answers_own_name);
     if let Some(entry) = seen.roster.members.iter().find(elsewhere).filter(|_| slb.mode == WorkerMode::Managed) {
         let app = seen.group.spec.app_ref.as_ref().map_or("", |app| &app.name);
         let message = format!(
