@@ -6,6 +6,7 @@ mod world;
 use std::net::{IpAddr, SocketAddr};
 
 use axum::Router;
+use axum::http::{HeaderMap, StatusCode};
 use cloudsim::cloudflare::Draft;
 use roadstead::api::names::Fqdn;
 use roadstead::dns::propagation::{self, Answer};
@@ -17,6 +18,7 @@ use tokio::task::JoinHandle;
 use world::{CLAIM, DEADLINE, NODE, World, field};
 
 const GROUP: &str = "roadstead.dev/v1alpha1/ServerGroup";
+const APP: &str = "roadstead.dev/v1alpha1/AppDeployment";
 const NOBODY: &str = "no-healthy-servers";
 /// Fast enough for a test: one failure is enough to go, one success to come back.
 const PROBE: &str = "probe: {scheme: http, path: /healthz, interval: 1s, timeout: 1s, fall: 1, rise: 1}";
@@ -24,6 +26,8 @@ const PROBE: &str = "probe: {scheme: http, path: /healthz, interval: 1s, timeout
 /// A server on loopback that answers `/healthz`.
 struct Origin {
     at: SocketAddr,
+    /// The host it is asked for, if it answers no other.
+    host: Option<&'static str>,
     serving: Option<JoinHandle<()>>,
 }
 
@@ -31,13 +35,27 @@ impl Origin {
     async fn at(address: &str) -> Self {
         let ip: IpAddr = address.parse().unwrap();
         let listener = TcpListener::bind((ip, 0)).await.unwrap();
-        let mut origin = Self { at: listener.local_addr().unwrap(), serving: None };
+        let mut origin = Self { at: listener.local_addr().unwrap(), host: None, serving: None };
+        origin.serve(listener);
+        origin
+    }
+
+    /// One that answers `shop.example.com` alone, as the host of an app would.
+    async fn of_app(at: SocketAddr) -> Self {
+        let listener = TcpListener::bind(at).await.unwrap();
+        let mut origin = Self { at: listener.local_addr().unwrap(), host: Some("shop.example.com"), serving: None };
         origin.serve(listener);
         origin
     }
 
     fn serve(&mut self, listener: TcpListener) {
-        let routes = Router::new().route("/healthz", axum::routing::get(|| async { "well" }));
+        let expected = self.host;
+        let answer = async move |headers: HeaderMap| {
+            let host = headers.get("host").and_then(|host| host.to_str().ok()?.split(':').next().map(str::to_owned));
+            let is_known = expected.is_none_or(|expected| host.as_deref() == Some(expected));
+            if is_known { StatusCode::OK } else { StatusCode::NOT_FOUND }
+        };
+        let routes = Router::new().route("/healthz", axum::routing::get(answer));
         self.serving = Some(tokio::spawn(async move { axum::serve(listener, routes).await.unwrap() }));
     }
 
@@ -265,6 +283,77 @@ async fn selected_nodes_are_published_by_name_and_say_whether_they_are_healthy()
         condition(&node, "Healthy").is_none()
     })
     .await;
+}
+
+/// Somebody else's notes on the app `shop`: the operator, told to leave it alone, takes them as its own.
+async fn serves(world: &World, namespace: &str, nodes: &[(&str, &str)]) {
+    let state = |(name, phase): &(&str, &str)| {
+        let live = json!({"revision": "r1", "service": "web", "port": 8080, "replicas": 1, "recreate": false,
+            "alone": false, "healthPath": "/healthz", "startPeriod": 1, "healthTimeout": 1, "drain": 1});
+        json!({"name": name, "revision": "r1", "phase": phase, "journal": {"live": live, "names": ["shop.example.com"]}})
+    };
+    let nodes: Vec<_> = nodes.iter().map(state).collect();
+    world.cluster.patch_status(APP, Some(namespace), "shop", &json!({"status": {"nodes": nodes}})).await;
+}
+
+#[tokio::test]
+async fn the_nodes_of_an_app_are_asked_for_its_name_and_follow_where_it_serves() {
+    let world = world().await;
+    let shop = world.cluster.namespace("shop").await;
+    world
+        .cluster
+        .apply("apiVersion: roadstead.dev/v1alpha1\nkind: Provider\nmetadata: {name: local}\nspec: {static: {allowedCIDRs: [127.0.0.0/8]}, allowedNamespaces: {from: All}}")
+        .await;
+    let mut one = Origin::of_app("127.0.0.6:0".parse().unwrap()).await;
+    // One probe for both, and so one port.
+    let _two = Origin::of_app(SocketAddr::new("127.0.0.7".parse().unwrap(), one.at.port())).await;
+    for (name, address) in [("web-1", "127.0.0.6"), ("web-2", "127.0.0.7")] {
+        world.apply_node(&shop, name, &format!("providerRef: {{name: local}}, address: {address}")).await;
+        world.ready(&shop, name).await;
+    }
+    let probe =
+        format!("probe: {{scheme: http, port: {}, interval: 1s, timeout: 1s, fall: 1, rise: 1}}", one.at.port());
+    apply(&world, &shop, "web", "web", &format!("appRef: {{name: shop}}, dns: {{a: {{hostname: shop}}}}, {probe}"))
+        .await;
+    let message = refused(&world, &shop, "web", "AppNotFound").await;
+    assert!(message.contains(&format!("no AppDeployment shop in namespace {shop}")), "{message}");
+    lists(&world, "web", NOBODY).await;
+
+    let app = json!({"apiVersion": "roadstead.dev/v1alpha1", "kind": "AppDeployment",
+        "metadata": {"name": "shop", "namespace": shop, "annotations": {"roadstead.dev/paused": "true"}},
+        "spec": {"target": {"nodeSelector": {}}, "compose": {"inline": "services: {web: {image: nginx, expose: [80]}}"},
+            "domains": [{"name": "shop.example.com", "publish": "Group"}]}});
+    world.cluster.apply(&app.to_string()).await;
+    serves(&world, &shop, &[("web-1", "Active")]).await;
+    lists(&world, "web", "web-1.example.com").await;
+    world.cluster.wait_condition(GROUP, Some(&shop), "web", "Ready", "True", DEADLINE).await;
+    assert_eq!(addresses(&world, "shop.example.com").await, ["127.0.0.6"]);
+    let group = world.cluster.get(GROUP, Some(&shop), "web").await.unwrap();
+    let member = &group.data["status"]["members"][0];
+    assert_eq!((&member["origin"], &member["node"]), (&json!("App"), &json!("web-1")), "{member}");
+    assert_eq!(member["asked"], json!({"host": "shop.example.com", "path": "/healthz"}));
+    serves(&world, &shop, &[("web-1", "Active"), ("web-2", "Active")]).await;
+    lists(&world, "web", "web-1.example.com,web-2.example.com").await;
+
+    // A slip of the pen takes nobody off the list, but who dies still goes.
+    let refer = async |name: &str| {
+        let change = json!({"spec": {"appRef": {"name": name}}});
+        world.cluster.patch(GROUP, Some(&shop), "web", &change).await;
+    };
+    refer("shpo").await;
+    refused(&world, &shop, "web", "AppNotFound").await;
+    assert_eq!(listed(&world, "web").await, "web-1.example.com,web-2.example.com");
+    one.die().await;
+    lists(&world, "web", "web-2.example.com").await;
+    one.revive().await;
+    refer("shop").await;
+    lists(&world, "web", "web-1.example.com,web-2.example.com").await;
+    world.cluster.wait_condition(GROUP, Some(&shop), "web", "Ready", "True", DEADLINE).await;
+
+    serves(&world, &shop, &[("web-1", "Removing"), ("web-2", "Active")]).await;
+    lists(&world, "web", "web-2.example.com").await;
+    serves(&world, &shop, &[]).await;
+    lists(&world, "web", NOBODY).await;
 }
 
 #[tokio::test]

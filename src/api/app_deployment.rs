@@ -228,7 +228,7 @@ pub struct Domain {
     )]
     pub name: String,
     /// Who publishes its address: `Node`, Roadstead, as records of the Nodes that serve the app, in the Zone that the name
-    /// lies in; `Group`, a ServerGroup that has the name; or `None`, somebody else. A name in no Zone is somebody else's,
+    /// lies in; `Group`, a ServerGroup of this namespace whose `dns.a` is the name; or `None`, somebody else. A name in no Zone is somebody else's,
     /// and is served once a TXT record proves that it is yours: `status.domains[].verification` says which.
     #[serde(default)]
     pub publish: Publish,
@@ -254,7 +254,7 @@ pub enum Publish {
     /// Roadstead: records that lead to the Nodes that serve the app. The name lies in a Zone.
     #[default]
     Node,
-    /// A ServerGroup whose `dns.hostname` is this name.
+    /// A ServerGroup of this namespace whose `dns.a` is this name.
     Group,
     /// Somebody else: a load balancer in front, or the owner of a domain that is in no Zone.
     None,

@@ -126,6 +126,44 @@ where
     Ok(())
 }
 
+/// What holds for what a pass writes on its way, each with its status: none of it makes the object current, and what has
+/// been said anew obeys the rules.
+pub fn on_the_way<K>(before: &K, steps: impl IntoIterator<Item = K>) -> TestCaseResult
+where
+    K: Resource<DynamicType = ()> + Serialize,
+{
+    let conditions = |object: &K| {
+        let status = serde_json::to_value(object).unwrap()["status"].take();
+        status.is_object().then(|| status["conditions"].clone())
+    };
+    let was_current = verdict_on(before) == Verdict::Current;
+    for step in steps {
+        prop_assert!(was_current || verdict_on(&step) != Verdict::Current, "{:?}", conditions(&step));
+        if conditions(before).is_some_and(|before| Some(before) != conditions(&step)) {
+            obeys_the_rules(&step)?;
+        }
+    }
+    Ok(())
+}
+
+/// What holds for a pass over an object that is left alone: it keeps what it said, and nobody takes it for more than that.
+pub fn stands_still<K>(before: &K, after: &K) -> TestCaseResult
+where
+    K: Resource<DynamicType = ()> + Serialize,
+{
+    let status = |object: &K| serde_json::to_value(object).unwrap()["status"].take();
+    let ready = |status: &Value| -> Option<Condition> {
+        let conditions: Vec<Condition> = serde_json::from_value(status["conditions"].clone()).unwrap_or_default();
+        get(&conditions, READY).cloned()
+    };
+    let (was, is) = (status(before), status(after));
+    prop_assert_eq!(&is["observedGeneration"], &was["observedGeneration"]);
+    prop_assert!(ready(&was).is_none() || ready(&was) == ready(&is), "{} became {}", was, is);
+    let was_current = verdict_on(before) == Verdict::Current;
+    prop_assert!(was_current || verdict_on(after) != Verdict::Current, "a pause makes nothing current");
+    obeys_the_rules(after)
+}
+
 /// Words in backticks in the text of a field: those it may hold.
 fn words(schema: &Value) -> impl Iterator<Item = &str> {
     schema["description"].as_str().unwrap_or_default().split('`').skip(1).step_by(2)

@@ -4,6 +4,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, LabelSelector, T
 use kube::{CustomResource, KubeSchema};
 use serde::{Deserialize, Serialize};
 
+use super::app_deployment::LocalRef;
 use super::probe::{Probe, Scheme};
 use super::refs::{ClusterRef, DURATION};
 use super::slb::{Slb, SlbStatus};
@@ -52,6 +53,8 @@ const HEARD_BEFORE_FORGOTTEN: (&str, &str) = (
     printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp")
 )]
 #[x_kube(
+    validation = ("!has(self.nodeSelector) || !has(self.appRef)",
+        "set nodeSelector or appRef, not both: each says which Nodes belong to the group, and how they are probed"),
     validation = ("has(self.slug) == has(oldSelf.slug) && (!has(self.slug) || self.slug == oldSelf.slug)",
         "a ServerGroup's slug cannot be added, changed or removed: create another ServerGroup")
 )]
@@ -86,6 +89,14 @@ pub struct ServerGroupSpec {
     /// selector picks every Node of the namespace.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub node_selector: Option<LabelSelector>,
+    /// An AppDeployment (`rapp`) of this namespace: the Nodes it serves on belong to the group, in place of
+    /// `nodeSelector`. Each is probed at its address for the app's name, over HTTPS with a certificate of that name, at the
+    /// app's health path. The name is the first domain with `publish: Group`, else the first domain, else the Node's own.
+    /// Let `dns.a` be the domain with `publish: Group`, and the group publishes it; a Worker reaches the app by the
+    /// Nodes' own names alone. While a new revision rolls from Node to Node, those that still serve the one before stay.
+    /// While there is no such app, the servers it had stay.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub app_ref: Option<LocalRef>,
     /// Whether servers report their own health.
     #[serde(default)]
     pub reporting: Reporting,
@@ -306,10 +317,13 @@ pub struct MemberStatus {
     /// How it came into the group.
     #[serde(default)]
     pub origin: Origin,
-    /// The Node it is, if it was selected.
+    /// The Node it is, if it was selected, or serves the app.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 63))]
     pub node: Option<String>,
+    /// What of the app it is asked for, if it serves one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub asked: Option<Asked>,
     /// Its health: `Healthy` if every source it has says so.
     #[serde(default)]
     pub health: MemberHealth,
@@ -339,6 +353,17 @@ pub struct MemberStatus {
     pub report: Option<SourceStatus>,
 }
 
+/// What a server of an app is asked for. It is kept, so that it can be asked for when the app is not to be found.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
+pub struct Asked {
+    /// The name.
+    #[schemars(length(max = 253))]
+    pub host: String,
+    /// The path.
+    #[schemars(length(max = 512))]
+    pub path: String,
+}
+
 /// What one source says of a server.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, KubeSchema)]
 pub struct SourceStatus {
@@ -359,6 +384,8 @@ pub enum Origin {
     Listed,
     /// It is a Node the selector picks.
     Node,
+    /// It is a Node that the app serves on.
+    App,
     /// It reported.
     Reported,
 }

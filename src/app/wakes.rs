@@ -202,9 +202,10 @@ impl Caches {
             put(&to.zones, server_group::zone_of(group, before));
             put(&to.healths, node_health::of_group(group, before));
         });
-        let to = wakes.clone();
+        let (to, users) = (wakes.clone(), groups.clone());
         let apps = Cache::start(Api::all(client.clone()), move |app: &AppDeployment, before| {
             put(&to.apps, first_sight(app, before));
+            put(&to.groups, server_group::of_app(app, before, &users));
             put(&to.nodes, node::of_app(app, before));
             put(&to.zones, app_deployment::left(app, before));
             put(&to.apps, app_deployment::peers::of_app(app, before));

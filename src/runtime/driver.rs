@@ -55,6 +55,19 @@ pub enum Step<A, S> {
     Gone,
 }
 
+#[cfg(test)]
+impl<A, S> Step<A, S> {
+    /// How a pass ends with this step; `None` for one that goes on, or that reports nothing.
+    pub(crate) fn outcome(self) -> Option<Outcome> {
+        match self {
+            Self::Done => Some(Outcome::Done),
+            Self::Wait(wait) => Some(Outcome::Waiting(wait)),
+            Self::Stop { reason, message } => Some(Outcome::Stopped { reason, message }),
+            Self::Do(_) | Self::Record(_) | Self::Hold(_) | Self::Gone => None,
+        }
+    }
+}
+
 /// One kind's behaviour. Decisions are in `plan`, which is pure; I/O is in `observe` and `apply`.
 #[async_trait]
 pub trait Reconciler: Send + Sync + 'static {

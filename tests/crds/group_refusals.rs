@@ -73,6 +73,13 @@ pub fn rows() -> Vec<(Value, Value, Vec<String>)> {
         ),
         (
             group(),
+            spec(json!({"nodeSelector": {}, "appRef": {"name": "shop"}})),
+            is(
+                "spec: Invalid value: set nodeSelector or appRef, not both: each says which Nodes belong to the group, and how they are probed",
+            ),
+        ),
+        (
+            group(),
             spec(json!({"reporting": {"heartbeatTTL": "2h", "forgetAfter": "1h"}})),
             is(
                 "spec.reporting: Invalid value: forgetAfter may not be shorter than heartbeatTTL: a server is called unhealthy before it is forgotten",

@@ -6,6 +6,7 @@
 mod world;
 
 mod apps;
+mod groups;
 mod handover;
 mod nodes;
 mod previews;

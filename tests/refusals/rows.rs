@@ -239,9 +239,19 @@ fn providers() -> Vec<Row> {
     ]
 }
 
-/// Of groups the names and Workers are refused in tests of their own; here is one whose deletion waits for a person.
+/// Of groups the names and Workers are refused in tests of their own; here is one whose deletion waits for a person, and one
+/// that waits for an app.
 fn groups() -> Vec<Row> {
-    vec![Row {
+    let without_app = Row {
+        kind: GROUPS,
+        name: "without-app",
+        spec: "zoneRef: {name: example-com}, slug: without-app, appRef: {name: shpo}".to_owned(),
+        columns: "without-app RoundRobin 0/0".to_owned(),
+        reason: "AppNotFound",
+        rest: "",
+        message: "spec.appRef: there is no AppDeployment shpo in namespace shop: create it, or correct the name. The group keeps the servers it had by its appRef until then".to_owned(),
+    };
+    let keyless_worker = Row {
         kind: GROUPS,
         name: "keyless-worker",
         spec: "zoneRef: {name: edge}, slug: keyless-worker, slb: {workerName: shop-lb}".to_owned(),
@@ -249,5 +259,6 @@ fn groups() -> Vec<Row> {
         reason: "SecretMissing",
         rest: "",
         message: "Worker shop-lb cannot be taken away: Secret roadstead-system/absent does not exist: create it with the label roadstead.dev/credential=cloudflare and the key `token`; or give the Worker up with the annotation roadstead.dev/abandon=worker".to_owned(),
-    }]
+    };
+    vec![without_app, keyless_worker]
 }

@@ -34,6 +34,7 @@ const ELSEWHERE: [(&str, &str); 90] = [
     ("InvalidWorkerName", "tests/groups_worker.rs"),
     ("NotAllowed", "tests/groups_worker.rs"),
     ("OriginIsAddress", "src/slb/plan_tests.rs"),
+    ("OriginNotServed", "src/controllers/server_group/worker/tests.rs"),
     ("OriginsNotPlainText", "src/slb/plan_tests.rs"),
     ("OriginsTooLong", "src/slb/plan_tests.rs"),
     ("PlaceTaken", "src/slb/plan_tests.rs"),

@@ -3,6 +3,9 @@
 
 pub mod apply;
 pub mod available;
+pub mod followers;
+#[cfg(test)]
+mod kstatus_tests;
 pub mod material;
 pub mod memory;
 pub mod names;
@@ -10,6 +13,7 @@ pub mod observe;
 pub mod peers;
 pub mod plan;
 mod report;
+pub mod serving;
 
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
@@ -32,6 +36,7 @@ use crate::api::condition;
 use crate::api::names::{ClusterId, Fqdn};
 use crate::api::node::Node;
 use crate::api::provider::Provider;
+use crate::api::server_group::ServerGroup;
 use crate::api::zone::Zone;
 use crate::controllers::hosts::Hosts;
 use crate::controllers::registry::Registry;
@@ -61,6 +66,8 @@ pub struct AppDeploymentDeps {
     pub nodes: Cache<Node>,
     /// All apps.
     pub apps: Cache<AppDeployment>,
+    /// All ServerGroups.
+    pub groups: Cache<ServerGroup>,
     /// All namespaces.
     pub namespaces: Cache<Namespace>,
     /// Claims.

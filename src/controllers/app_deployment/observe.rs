@@ -11,6 +11,7 @@ use k8s_openapi::api::core::v1::Namespace;
 use kube::ResourceExt;
 use kube::core::{Selector, SelectorExt};
 
+use super::followers::Follower;
 use super::memory::Settled;
 use super::peers::{Peer, peers};
 use super::{AppDeploymentReconciler, available};
@@ -48,6 +49,8 @@ pub struct Observed {
     pub hosts: BTreeMap<String, HostView>,
     /// All Zones.
     pub zones: Vec<ZoneView>,
+    /// The groups that send visitors to it.
+    pub followers: Vec<Follower>,
     /// How names stand that it has or asks for, by claim and role.
     pub standings: BTreeMap<(String, Role), Standing>,
     /// Other apps of its namespace that names are taken from, or that take names over, by name.
@@ -132,6 +135,7 @@ impl AppDeploymentReconciler {
         deps.available.declare(app, self.live(app, &status, &hosts));
         let mut seen = Observed {
             available: deps.available.reading(app),
+            followers: Follower::all(app, &deps.groups),
             app: app.clone(),
             status,
             mark,
@@ -302,7 +306,7 @@ fn targets(app: &AppDeployment, namespace: &str, nodes: &[Arc<Node>]) -> Targets
 }
 
 /// What was recorded, if it can be read.
-fn journal(notes: &crate::api::app_deployment::Notes) -> Option<Journal> {
+pub(super) fn journal(notes: &crate::api::app_deployment::Notes) -> Option<Journal> {
     match serde_json::from_value(notes.0.clone().into()) {
         Ok(journal) => Some(journal),
         Err(error) => {

@@ -21,8 +21,9 @@ use super::members::merge::Heard;
 use super::members::{Members, Refused};
 use super::publish::select;
 use super::roster::Roster;
-use super::slug;
+use super::{app_nodes, slug};
 use crate::api::address::ServerAddress;
+use crate::api::app_deployment::AppDeployment;
 use crate::api::claim::HostnameClaim;
 use crate::api::node::Node;
 use crate::api::probe::{Probe, ProbeType};
@@ -66,6 +67,8 @@ pub struct ApiGroupsDeps {
     pub groups: Cache<ServerGroup>,
     /// All Nodes.
     pub nodes: Cache<Node>,
+    /// All apps.
+    pub apps: Cache<AppDeployment>,
     /// All Zones.
     pub zones: Cache<Zone>,
     /// All namespaces.
@@ -302,7 +305,8 @@ impl Groups for ApiGroups {
         let namespace = group.namespace().unwrap_or_default();
         let node = |name: &str| self.deps.nodes.get(&Key::namespaced(&namespace, name));
         let nodes: Vec<Arc<Node>> = named.into_iter().filter_map(node).collect();
-        let roster = Roster::of(&group, nodes.iter().map(|node| &**node));
+        let serving = app_nodes::serving(&group, &self.deps.apps, Timestamp::now());
+        let roster = Roster::of(&group, nodes.iter().map(|node| &**node), serving.as_ref());
         let strategy = group.spec.strategy;
         let servers = select(&group.spec, &roster, members).in_order(strategy);
         let servers = servers.iter().map(ToString::to_string).collect();

@@ -9,15 +9,15 @@ use proptest::prelude::*;
 use proptest::test_runner::TestCaseResult;
 
 use super::observe::ZoneView;
+use super::plan::names;
 use super::plan::tests::{World, at, member};
-use super::plan::{GroupStep, names};
 use super::publish::records;
 use super::report;
 use super::worker::report::WORKER_READY;
 use super::worker::{Script, Sight, Terms};
 use crate::api::claim::Holder;
-use crate::api::condition::{self, READY};
-use crate::api::kstatus::{Verdict, follows, mostly, obeys_the_rules, verdict_on};
+use crate::api::condition;
+use crate::api::kstatus::{Verdict, follows, mostly, stands_still, verdict_on};
 use crate::api::names::{ClusterId, Fqdn, Mark};
 use crate::api::server_group::{AddressName, MemberHealth, ServerGroup, ServerGroupStatus};
 use crate::api::slb::WorkerMode;
@@ -298,16 +298,6 @@ fn arrange(world: &mut World, turn: &Turn) {
     (world.seen.isolated, world.seen.read_only) = (turn.isolated, turn.read_only);
 }
 
-/// How a pass ended, if with a report.
-fn outcome(step: GroupStep) -> Option<Outcome> {
-    match step {
-        Step::Done => Some(Outcome::Done),
-        Step::Wait(wait) => Some(Outcome::Waiting(wait)),
-        Step::Stop { reason, message } => Some(Outcome::Stopped { reason, message }),
-        _ => None,
-    }
-}
-
 /// Whether every name is the group's, and the zone has what follows from the servers' health.
 fn is_in_place(world: &World) -> bool {
     let Ok(names) = names(&world.seen) else { return false };
@@ -355,12 +345,7 @@ fn check(before: &ServerGroup, world: &World, outcome: &Outcome) -> TestCaseResu
     let after = object(world);
     let status = |group: &ServerGroup| group.status.clone().unwrap_or_default();
     if world.seen.annotation("paused") == Some("true") {
-        let ready = |group: &ServerGroup| condition::get(&status(group).conditions, READY).cloned();
-        prop_assert_eq!(status(&after).observed_generation, status(before).observed_generation);
-        prop_assert!(ready(before).is_none() || ready(before) == ready(&after));
-        let was_current = verdict_on(before) == Verdict::Current;
-        prop_assert!(was_current || verdict_on(&after) != Verdict::Current, "a pause makes nothing current");
-        return obeys_the_rules(&after);
+        return stands_still(before, &after);
     }
     follows(before, &after, outcome.is_a_failed_look(), is_in_place(world))?;
     if world.seen.deleting() {
@@ -398,7 +383,7 @@ proptest! {
                 prop_assert!(world.seen.abandons("worker") || is_forgotten || !has_script(&world), "a Worker is left");
                 return Ok(());
             }
-            let Some(outcome) = outcome(step) else { continue };
+            let Some(outcome) = step.outcome() else { continue };
             check(&before, &world, &outcome)?;
         }
     }

@@ -6,6 +6,7 @@
 //! the status says: nothing that matters lives only in memory.
 
 pub mod api;
+pub mod app_nodes;
 mod apply;
 #[cfg(test)]
 mod kstatus_tests;
@@ -33,12 +34,14 @@ use tokio::sync::watch;
 use self::members::Members;
 use self::observe::Observed;
 use self::plan::{Action, Facts};
+use crate::api::app_deployment::AppDeployment;
 use crate::api::claim::HostnameClaim;
 use crate::api::condition;
 use crate::api::names::ClusterId;
 use crate::api::node::Node;
 use crate::api::server_group::{ServerGroup, ServerGroupStatus};
 use crate::api::zone::Zone;
+use crate::controllers::app_deployment::serving::Serving;
 use crate::controllers::registry::Registry;
 use crate::runtime::cache::{Cache, Key, is_gone};
 use crate::runtime::claims::{Claims, Reservation};
@@ -56,6 +59,8 @@ pub struct ServerGroupDeps {
     pub zones: Cache<Zone>,
     /// All Nodes.
     pub nodes: Cache<Node>,
+    /// All apps.
+    pub apps: Cache<AppDeployment>,
     /// All namespaces.
     pub namespaces: Cache<Namespace>,
     /// Claims.
@@ -118,6 +123,23 @@ pub fn of_node(node: &Node, before: Option<&Node>, groups: &Cache<ServerGroup>) 
         group.namespace() == namespace && members.iter().any(|member| member.node.as_ref() == Some(&name))
     };
     keys(groups, |group| roster::selects(group, node) || has(group))
+}
+
+/// The groups to look at because an app appeared, changed or went: those that refer to it. What a group does not use of an
+/// app wakes nobody.
+#[must_use]
+pub fn of_app(app: &AppDeployment, before: Option<&AppDeployment>, groups: &Cache<ServerGroup>) -> Vec<Key> {
+    let parts = |app: &AppDeployment| {
+        let end = app.status.as_ref().and_then(|status| status.expires_at.clone());
+        (Serving::of(app, Timestamp::MIN), end)
+    };
+    if before.is_some_and(|before| !is_gone(app, Some(before)) && parts(before) == parts(app)) {
+        return Vec::new();
+    }
+    let (name, namespace) = (app.name_any(), app.namespace());
+    keys(groups, |group| {
+        group.namespace() == namespace && group.spec.app_ref.as_ref().is_some_and(|app| app.name == name)
+    })
 }
 
 /// The groups that want what a claim holds, or held, and do not have it.

@@ -152,6 +152,7 @@ mod tests {
             id: format!("{node}.example.com"),
             origin: Origin::Node,
             node: Some((*node).to_owned()),
+            asked: None,
             health: MemberHealth::Pending,
             source: Some(Source::Probe),
             reason: "Timeout".into(),

@@ -4,18 +4,20 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use jiff::Timestamp;
 use k8s_openapi::api::core::v1::Namespace;
 use kube::ResourceExt;
 
 use super::publish::{Selection, select};
-use super::roster::{Roster, selects};
+use super::roster::Roster;
 use super::worker::target::{Target, target};
 use super::worker::{Sight, Terms};
-use super::{ServerGroupReconciler, slug};
+use super::{ServerGroupReconciler, app_nodes, slug};
 use crate::api::claim::Holder;
 use crate::api::names::{Fqdn, Mark};
 use crate::api::server_group::{ServerGroup, ServerGroupStatus};
 use crate::api::zone::Zone;
+use crate::controllers::app_deployment::serving::Serving;
 use crate::controllers::credential::Purpose;
 use crate::controllers::is_allowed;
 use crate::controllers::node::observe::unusable;
@@ -37,6 +39,8 @@ pub struct Observed {
     pub claimant: Claimant,
     /// Its Zone.
     pub zone: Option<ZoneView>,
+    /// Where the app serves that it refers to; `None` if there is none, or no reference.
+    pub serving: Option<Serving>,
     /// Who belongs to it now.
     pub roster: Roster,
     /// Which of them are to be published.
@@ -88,12 +92,13 @@ impl ServerGroupReconciler {
         {
             view.workers = self.terms(zone, home.as_deref()).await?;
         }
-        // Only those of its own that it selects: the cache holds every Node of the cluster.
-        let nodes: Vec<_> = match &group.spec.node_selector {
-            Some(_) => deps.nodes.all().into_iter().filter(|node| selects(group, node)).collect(),
-            None => Vec::new(),
+        // Only those of its own namespace, and only where it asks for any: the cache holds every Node of the cluster.
+        let nodes: Vec<_> = match (&group.spec.node_selector, &group.spec.app_ref) {
+            (None, None) => Vec::new(),
+            _ => deps.nodes.all().into_iter().filter(|node| node.namespace() == group.namespace()).collect(),
         };
-        let roster = Roster::of(group, nodes.iter().map(|node| &**node));
+        let serving = app_nodes::serving(group, &deps.apps, Timestamp::now());
+        let roster = Roster::of(group, nodes.iter().map(|node| &**node), serving.as_ref());
         let mut seen = Observed {
             selection: select(&group.spec, &roster, &status.members),
             group: group.clone(),
@@ -101,6 +106,7 @@ impl ServerGroupReconciler {
             mark,
             claimant,
             zone: view,
+            serving,
             roster,
             standings: BTreeMap::new(),
             worker: deps.workers.sight(&group.uid().unwrap_or_default()),

@@ -272,7 +272,21 @@ fn publish(seen: &Observed, facts: &Facts, names: &Names, now: Timestamp) -> Gro
     former(seen, names, now)
         .into_iter()
         .find(|(reservation, _)| !facts.released.contains(&reservation.name))
-        .map_or(Step::Done, |(reservation, until)| Step::Do(Action::Release(reservation, until)))
+        .map_or_else(
+            || app_missing(seen).unwrap_or(Step::Done),
+            |(reservation, until)| Step::Do(Action::Release(reservation, until)),
+        )
+}
+
+/// The wait for an app that is not there. It holds up nothing: what is known of its servers is published meanwhile.
+fn app_missing(seen: &Observed) -> Option<GroupStep> {
+    let name = &seen.group.spec.app_ref.as_ref().filter(|_| seen.serving.is_none())?.name;
+    let message = format!(
+        "spec.appRef: there is no AppDeployment {name} in namespace {}: create it, or correct the name. The group keeps the \
+         servers it had by its appRef until then",
+        seen.claimant.namespace
+    );
+    Some(wait("AppNotFound", message, WATCHED, false))
 }
 
 /// Whether a refusal is about a declared name that only the Worker needs.
@@ -282,9 +296,14 @@ pub fn is_of_worker(refusal: &Refusal, declared: &[Desired], names: &Names) -> b
     declared.iter().any(|record| !own(&record.name) && is_about(refusal, &record.name))
 }
 
-/// Whether every server that is probed has been.
+/// Whether every server that is probed has been, and it is known which these are.
 #[must_use]
 pub fn all_judged(seen: &Observed) -> bool {
+    let serves = seen.roster.members.iter().any(|entry| entry.app.is_some());
+    let known = seen.serving.as_ref().is_some_and(|app| app.settled || app.ends);
+    if seen.group.spec.app_ref.is_some() && !serves && !known {
+        return false;
+    }
     let judged = |id: &str| seen.status.members.iter().any(|member| member.id == id && member.probe.is_some());
     let probed = |entry: &&Entry| !entry.disabled && matches!(entry.probing, Probing::Check(_));
     seen.roster.members.iter().filter(probed).all(|entry| judged(&entry.address.to_string()))
@@ -304,7 +323,7 @@ fn recollect(seen: &Observed, facts: &Facts, names: &Names) -> Option<GroupStep>
         Some(Checked::Blocked(error)) => Some(zone_blocked(error, seen.read_only, seen.resync)),
         Some(Checked::Own(_)) => {
             let message = format!("{name} stays as it is until every server has been probed");
-            Some(wait("Probing", message, STARTING, true))
+            Some(app_missing(seen).unwrap_or_else(|| wait("Probing", message, STARTING, true)))
         }
         Some(Checked::Free | Checked::Taken(_)) => None,
     }

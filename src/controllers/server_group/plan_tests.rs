@@ -13,6 +13,7 @@ use super::*;
 use crate::api::claim::Holder;
 use crate::api::condition::{self, READY, STALLED};
 use crate::api::names::{ClusterId, Mark};
+use crate::api::node::Node;
 use crate::api::refs::ClusterRef;
 use crate::api::server_group::{
     AddressName, Member, MemberHealth, MemberStatus, Origin, ServerGroup, ServerGroupSpec, SourceStatus, TxtStatus,
@@ -36,6 +37,7 @@ pub fn member(address: &str, health: MemberHealth) -> (Member, MemberStatus) {
         id: address.into(),
         origin: Origin::Listed,
         node: None,
+        asked: None,
         health,
         source: None,
         reason: "R".into(),
@@ -58,6 +60,8 @@ pub fn list(content: &str) -> TxtStatus {
 pub struct World {
     pub seen: Observed,
     pub facts: Facts,
+    /// The Nodes there are.
+    pub nodes: Vec<Node>,
     /// The second it is.
     pub second: i64,
     /// What is at Cloudflare beside records.
@@ -98,6 +102,7 @@ impl World {
             mark: Mark::new(ClusterId::parse("c1").unwrap(), "ServerGroup", "shop", "web", UID).unwrap(),
             claimant: Claimant { namespace: "shop".into(), holder },
             zone: Some(zone),
+            serving: None,
             roster: Roster::default(),
             selection: super::super::publish::Selection::default(),
             standings: BTreeMap::new(),
@@ -109,7 +114,16 @@ impl World {
             status,
         };
         let (there, answer) = (Checked::Free, Declared::Applied(Vec::new()));
-        Self { seen, facts: Facts::default(), second: 10, cloud: Cloud::default(), there, answer, done: Vec::new() }
+        Self {
+            seen,
+            facts: Facts::default(),
+            nodes: Vec::new(),
+            second: 10,
+            cloud: Cloud::default(),
+            there,
+            answer,
+            done: Vec::new(),
+        }
     }
 
     pub fn spec(mut self, change: impl FnOnce(&mut ServerGroupSpec)) -> Self {
@@ -136,7 +150,8 @@ impl World {
     /// One pass; how it ended.
     pub fn pass(&mut self) -> GroupStep {
         for _ in 0..32 {
-            self.seen.roster = Roster::of(&self.seen.group, []);
+            let group = ServerGroup { status: Some(self.seen.status.clone()), ..(*self.seen.group).clone() };
+            self.seen.roster = Roster::of(&group, &self.nodes, self.seen.serving.as_ref());
             self.seen.selection = select(&self.seen.group.spec, &self.seen.roster, &self.seen.status.members);
             match plan(&self.seen, &self.facts, at(self.second)) {
                 Step::Do(action) => self.act(action),
@@ -145,12 +160,7 @@ impl World {
                     self.seen.status = *status;
                 }
                 end => {
-                    let outcome = match &end {
-                        Step::Done => Outcome::Done,
-                        Step::Wait(wait) => Outcome::Waiting(wait.clone()),
-                        Step::Stop { reason, message } => Outcome::Stopped { reason, message: message.clone() },
-                        _ => return end,
-                    };
+                    let Some(outcome) = end.clone().outcome() else { return end };
                     self.seen.status = report::status(&self.seen, &self.facts, &outcome, at(self.second));
                     return end;
                 }

@@ -2,14 +2,14 @@
 //!
 //! A routing set is never emptied because probes fail: if none is healthy, those that went down together, by their
 //! probes alone, stay published (`Frozen`). Servers that report to be unhealthy, or fall silent, are taken out, down to
-//! the last.
+//! the last. The name of an app whose servers were never healthy yet leads to them all the same.
 
 use std::collections::BTreeSet;
 use std::net::IpAddr;
 
 use jiff::SignedDuration;
 
-use super::roster::{Roster, duration};
+use super::roster::{Entry, Roster, duration};
 use super::txt::{self, Listed};
 use crate::api::address::ServerAddress;
 use crate::api::names::Fqdn;
@@ -34,6 +34,8 @@ pub struct Selection {
     pub servers: Vec<Server>,
     /// Whether none of them is healthy any more.
     pub frozen: bool,
+    /// While no server that stays was ever healthy: names that an app answers, and addresses it does so at.
+    pub opening: Vec<(String, IpAddr)>,
 }
 
 /// Chooses the servers to publish among `members`, as the status has them. What is no longer in the roster, or disabled,
@@ -44,9 +46,10 @@ pub fn select(spec: &ServerGroupSpec, roster: &Roster, members: &[MemberStatus])
     let of = |chosen: &dyn Fn(&MemberStatus) -> bool| {
         wanted.iter().filter(|(member, _)| chosen(member)).map(|(_, server)| server.clone()).collect::<Vec<_>>()
     };
+    let opening = opening(roster, members);
     let healthy = of(&|member| member.health == MemberHealth::Healthy);
     if !healthy.is_empty() {
-        return Selection { servers: healthy, frozen: false };
+        return Selection { servers: healthy, frozen: false, opening };
     }
     let down_by_probe = |member: &MemberStatus| {
         let probe = member.probe.as_ref().is_some_and(|probe| !probe.healthy);
@@ -55,10 +58,33 @@ pub fn select(spec: &ServerGroupSpec, roster: &Roster, members: &[MemberStatus])
     };
     let until = |member: &MemberStatus| member.healthy_until.as_ref().map(|time| time.0);
     let candidates = wanted.iter().map(|(member, _)| *member).filter(|member| down_by_probe(member));
-    let Some(last) = candidates.filter_map(until).max() else { return Selection::default() };
+    let Some(last) = candidates.filter_map(until).max() else { return Selection { opening, ..Selection::default() } };
     let together = last.checked_sub(at_once(spec)).unwrap_or(last);
     let servers = of(&|member| down_by_probe(member) && until(member).is_some_and(|time| time >= together));
-    Selection { frozen: !servers.is_empty(), servers }
+    Selection { frozen: !servers.is_empty(), servers, opening }
+}
+
+/// Where an app is live by names that no probe has found well yet, while no other server is: to have a certificate for its
+/// name, and so to be found well, a host needs the name to lead to it first. The deploy has asked the app itself. A host
+/// that the app is about to leave is no other server.
+fn opening(roster: &Roster, members: &[MemberStatus]) -> Vec<(String, IpAddr)> {
+    let leaving = |id: &str| {
+        let mut entries = roster.members.iter().filter(|entry| entry.app.as_ref().is_some_and(|part| part.leaving));
+        entries.any(|entry| entry.address.to_string() == id)
+    };
+    let mut others = members.iter().filter(|member| !leaving(&member.id));
+    if others.any(|member| member.health == MemberHealth::Healthy || member.healthy_until.is_some()) {
+        return Vec::new();
+    }
+    let reports_ill = |entry: &Entry| {
+        let id = entry.address.to_string();
+        members.iter().any(|member| member.id == id && member.report.as_ref().is_some_and(|report| !report.healthy))
+    };
+    let of = |entry: &Entry| {
+        let part = entry.app.as_ref().filter(|part| !part.leaving)?;
+        Some((part.asked.host.clone(), entry.ip?))
+    };
+    roster.members.iter().filter(|entry| !reports_ill(entry)).filter_map(of).collect()
 }
 
 /// How far apart the verdicts on servers that die in one moment may be: each is probed at its own time within an
@@ -104,6 +130,12 @@ impl Selection {
         let chosen = with_ip.filter(|(priority, _)| strategy != Strategy::Failover || Some(*priority) == best);
         chosen.map(|(_, ip)| ip).collect()
     }
+
+    /// The IP addresses to publish at `name` in place of healthy ones: where it has to lead first.
+    #[must_use]
+    pub fn opened(&self, name: &Fqdn) -> BTreeSet<IpAddr> {
+        self.opening.iter().filter(|(host, _)| host == name.as_str()).map(|(_, ip)| *ip).collect()
+    }
 }
 
 /// The names a group publishes.
@@ -125,7 +157,9 @@ pub fn records(names: &Names, strategy: Strategy, selection: &Selection) -> Vec<
     let record = |name: &Fqdn, content| Desired { name: name.clone(), content, ttl: names.ttl, proxied: false };
     let list = names.txt.as_ref().map(|name| record(name, Content::Txt(selection.list(strategy).content)));
     let addresses = names.a.iter().flat_map(|name| {
-        selection.addresses(strategy).into_iter().map(move |ip| match ip {
+        let opened = selection.opened(name);
+        let addresses = if opened.is_empty() { selection.addresses(strategy) } else { opened };
+        addresses.into_iter().map(move |ip| match ip {
             IpAddr::V4(v4) => record(name, Content::A(v4)),
             IpAddr::V6(v6) => record(name, Content::Aaaa(v6)),
         })

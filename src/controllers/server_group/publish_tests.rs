@@ -23,7 +23,7 @@ fn group(members: &[(&str, i32)]) -> (ServerGroupSpec, Roster) {
         reporting: Reporting { enabled: true, ..Reporting::default() },
         ..ServerGroupSpec::default()
     };
-    let roster = Roster::of(&ServerGroup::new("g", spec.clone()), []);
+    let roster = Roster::of(&ServerGroup::new("g", spec.clone()), [], None);
     (spec, roster)
 }
 
@@ -37,6 +37,7 @@ fn entry(id: &str, health: MemberHealth, until: Option<i64>) -> MemberStatus {
         id: id.to_owned(),
         origin: Origin::Listed,
         node: None,
+        asked: None,
         health,
         source: None,
         reason: "R".into(),

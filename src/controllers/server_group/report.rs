@@ -157,6 +157,14 @@ fn in_place(seen: &Observed) -> Desired {
     if seen.selection.frozen {
         return Desired::yes(READY, FROZEN, format!("{at} keeps the servers that were healthy last"));
     }
+    let opened = seen.address_name().filter(|name| !seen.selection.opened(name).is_empty());
+    if let Some(name) = opened.filter(|_| seen.selection.servers.is_empty()) {
+        let message = format!(
+            "no server has been healthy yet; {name} leads to where the app is live, since it cannot get its certificate \
+             otherwise"
+        );
+        return Desired::yes(READY, "NoHealthyServers", message);
+    }
     if seen.selection.servers.is_empty() {
         return Desired::yes(READY, "NoHealthyServers", format!("no server is healthy, and {at} says so"));
     }

@@ -1,5 +1,5 @@
-//! Who belongs to a group, and how each is probed (pure): the listed servers, then the selected Nodes. Servers that only
-//! report are not here: they are known from their reports alone, and not probed.
+//! Who belongs to a group, and how each is probed (pure): the listed servers, then the Nodes: those selected, or those
+//! an app serves on. Servers that only report are not here: they are known from their reports alone, and not probed.
 
 use std::net::IpAddr;
 use std::ops::RangeInclusive;
@@ -9,11 +9,13 @@ use std::time::Duration;
 use kube::core::{Selector, SelectorExt};
 use kube::{Resource, ResourceExt};
 
+use super::app_nodes::{self, Part};
 use crate::api::address::{Host, ServerAddress};
 use crate::api::node::{Addresses, Node};
 use crate::api::probe::{Method, Probe, ProbeType, Scheme};
 use crate::api::server_group::{Member, Origin, ServerGroup, default_priority, default_weight};
 use crate::cli;
+use crate::controllers::app_deployment::serving::Serving;
 use crate::probe::{self, Check, HttpCheck, Target};
 
 /// How many servers a group may have.
@@ -35,8 +37,10 @@ pub struct Entry {
     pub address: ServerAddress,
     /// How it came into the group.
     pub origin: Origin,
-    /// The Node it is, if it was selected.
+    /// The Node it is, if it is one.
     pub node: Option<String>,
+    /// What it answers of the app, if it serves one.
+    pub app: Option<Part>,
     /// With `Failover`: the lowest comes first.
     pub priority: i32,
     /// Its share of the traffic, compared with the others'.
@@ -61,17 +65,20 @@ pub enum Probing {
 }
 
 impl Roster {
-    /// The roster of `group`, with those of `nodes` (of any namespace) that it selects now.
+    /// The roster of `group`, with those of `nodes` (of any namespace) that it selects now, or that `app` serves on: what
+    /// its `appRef` names, `None` if there is no such app.
     #[must_use]
-    pub fn of<'a>(group: &ServerGroup, nodes: impl IntoIterator<Item = &'a Node>) -> Self {
+    pub fn of<'a>(group: &ServerGroup, nodes: impl IntoIterator<Item = &'a Node>, app: Option<&Serving>) -> Self {
         let probe = &group.spec.probe;
-        let mut selected: Vec<&Node> =
-            nodes.into_iter().filter(|node| selects(group, node) && is_there(node)).collect();
-        selected.sort_by_key(|node| node.name_any());
+        let ours = |node: &&Node| node.namespace() == group.namespace() && is_there(node);
+        let mut nodes: Vec<&Node> = nodes.into_iter().filter(ours).collect();
+        nodes.sort_by_key(|node| node.name_any());
         let listed = group.spec.members.iter().filter_map(|member| listed(member, probe));
-        let selected = selected.into_iter().filter_map(|node| of_node(node, probe));
+        let selected = nodes.iter().filter(|node| selects(group, node)).filter_map(|node| of_node(node, None, probe));
+        let serving = app_nodes::chosen(group, &nodes, app).into_iter();
+        let serving = serving.filter_map(|(node, asked)| of_node(node, Some(asked), probe));
         let mut roster = Self::default();
-        for entry in listed.chain(selected) {
+        for entry in listed.chain(selected).chain(serving) {
             if roster.get(&entry.address).is_some() {
                 continue;
             }
@@ -142,13 +149,14 @@ fn listed(member: &Member, probe: &Probe) -> Option<Entry> {
     // The schema admits nothing that does not parse.
     let host = Host::parse(&member.address).ok()?;
     let port = member.port.and_then(|port| u16::try_from(port).ok());
-    let asked = Asked { connect: host.to_string(), name: None, port, scheme: member.scheme, path: "/" };
+    let asked = Question { connect: host.to_string(), name: None, port, scheme: member.scheme, path: "/" };
     let address = ServerAddress { host, port };
     Some(Entry {
         ip: address.ip(),
         address,
         origin: Origin::Listed,
         node: None,
+        app: None,
         priority: member.priority,
         weight: member.weight,
         disabled: member.disabled,
@@ -156,29 +164,31 @@ fn listed(member: &Member, probe: &Probe) -> Option<Entry> {
     })
 }
 
-fn of_node(node: &Node, probe: &Probe) -> Option<Entry> {
+fn of_node(node: &Node, app: Option<Part>, probe: &Probe) -> Option<Entry> {
     let status = node.status.as_ref()?;
     let address = ServerAddress { host: Host::parse(status.fqdn.as_deref()?).ok()?, port: None };
+    let asked = app.as_ref().map(|part| &part.asked);
     let ip = status.addresses.as_ref().and_then(Addresses::publishable);
     let published = ip.filter(|_| status.record.is_some());
     let probing = match published {
         // Asked for by its name, but at the address itself: what a cache says of the name is not the Node's health.
         Some(ip) => probing(
             probe,
-            &Asked {
+            &Question {
                 connect: ip.to_string(),
-                name: Some(address.to_string()),
+                name: Some(asked.map_or_else(|| address.to_string(), |asked| asked.host.clone())),
                 port: None,
                 scheme: Scheme::Https,
-                path: &node.spec.health_path,
+                path: asked.map_or(&node.spec.health_path, |asked| &asked.path),
             },
         ),
         None => Probing::NotYet,
     };
     Some(Entry {
         address,
-        origin: Origin::Node,
+        origin: if app.is_some() { Origin::App } else { Origin::Node },
         node: Some(node.name_any()),
+        app,
         priority: default_priority(),
         weight: default_weight(),
         disabled: false,
@@ -188,7 +198,7 @@ fn of_node(node: &Node, probe: &Probe) -> Option<Entry> {
 }
 
 /// What a server is asked where the group's probe says nothing else.
-struct Asked<'a> {
+struct Question<'a> {
     connect: String,
     name: Option<String>,
     port: Option<u16>,
@@ -196,7 +206,7 @@ struct Asked<'a> {
     path: &'a str,
 }
 
-fn probing(probe: &Probe, asked: &Asked<'_>) -> Probing {
+fn probing(probe: &Probe, asked: &Question<'_>) -> Probing {
     let scheme = probe.scheme.unwrap_or(asked.scheme);
     let by_scheme = match scheme {
         Scheme::Http => 80,

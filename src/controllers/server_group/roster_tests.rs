@@ -57,7 +57,7 @@ fn http(roster: &Roster, index: usize) -> HttpCheck {
 #[test]
 fn a_listed_server_is_asked_at_its_own_address_scheme_and_port() {
     let plain = Member { port: Some(8080), scheme: Scheme::Http, ..member("10.0.0.1") };
-    let roster = Roster::of(&group(vec![member("origin.example.net"), plain]), []);
+    let roster = Roster::of(&group(vec![member("origin.example.net"), plain]), [], None);
     assert_eq!(ids(&roster), ["origin.example.net", "10.0.0.1:8080"]);
     let check = http(&roster, 0);
     assert_eq!((check.address.as_str(), check.port, check.path.as_str()), ("origin.example.net", 443, "/"));
@@ -69,7 +69,7 @@ fn a_listed_server_is_asked_at_its_own_address_scheme_and_port() {
 
 #[test]
 fn a_node_is_asked_by_its_name_at_its_address_and_health_path() {
-    let roster = Roster::of(&selecting("web"), [&node("web-1", "web"), &node("db-1", "db")]);
+    let roster = Roster::of(&selecting("web"), [&node("web-1", "web"), &node("db-1", "db")], None);
     assert_eq!(ids(&roster), ["web-1.example.com"]);
     let check = http(&roster, 0);
     assert_eq!((check.scheme, check.address.as_str(), check.port), (probe::Scheme::Https, "203.0.113.7", 443));
@@ -91,7 +91,7 @@ fn what_the_groups_probe_says_goes_before_what_the_server_says() {
         tls: Some(ProbeTls { server_name: Some("tls.example.com".into()) }),
         ..Probe::default()
     };
-    let check = http(&Roster::of(&group, [&node("web-1", "web")]), 0);
+    let check = http(&Roster::of(&group, [&node("web-1", "web")], None), 0);
     let expected = HttpCheck {
         scheme: probe::Scheme::Http,
         address: "203.0.113.7".into(),
@@ -104,11 +104,11 @@ fn what_the_groups_probe_says_goes_before_what_the_server_says() {
     };
     assert_eq!(check, expected);
     group.spec.probe.type_ = ProbeType::Tcp;
-    let roster = Roster::of(&group, [&node("web-1", "web")]);
+    let roster = Roster::of(&group, [&node("web-1", "web")], None);
     let tcp = Check::Tcp { address: "203.0.113.7".into(), port: 8081 };
     assert_eq!(roster.members[0].probing, Probing::Check(tcp));
     group.spec.probe.type_ = ProbeType::None;
-    assert_eq!(Roster::of(&group, [&node("web-1", "web")]).members[0].probing, Probing::Off);
+    assert_eq!(Roster::of(&group, [&node("web-1", "web")], None).members[0].probing, Probing::Off);
 }
 
 #[test]
@@ -117,10 +117,10 @@ fn a_node_that_is_not_published_yet_waits_and_one_that_goes_is_out_at_once() {
     new.status.as_mut().unwrap().record = None;
     going.metadata.deletion_timestamp = Some(Time(Timestamp::from_second(1).unwrap()));
     elsewhere.metadata.namespace = Some("blog".into());
-    let roster = Roster::of(&selecting("web"), [&new, &going, &elsewhere]);
+    let roster = Roster::of(&selecting("web"), [&new, &going, &elsewhere], None);
     assert_eq!(ids(&roster), ["new.example.com"]);
     assert_eq!((&roster.members[0].probing, roster.members[0].ip), (&Probing::NotYet, None));
-    assert_eq!(Roster::of(&group(Vec::new()), [&new]).members, [], "without a selector nobody is selected");
+    assert_eq!(Roster::of(&group(Vec::new()), [&new], None).members, [], "without a selector nobody is selected");
 }
 
 #[test]
@@ -128,7 +128,7 @@ fn a_server_that_is_listed_twice_or_also_selected_counts_once_as_first_written()
     let first = Member { priority: 1, ..member("web-1.example.com") };
     let mut group = selecting("web");
     group.spec.members = vec![first, member("web-1.example.com"), member("WEB-1.example.com")];
-    let roster = Roster::of(&group, [&node("web-1", "web")]);
+    let roster = Roster::of(&group, [&node("web-1", "web")], None);
     assert_eq!(ids(&roster), ["web-1.example.com"]);
     assert_eq!((roster.members[0].priority, roster.members[0].origin), (1, Origin::Listed));
 }
@@ -136,10 +136,10 @@ fn a_server_that_is_listed_twice_or_also_selected_counts_once_as_first_written()
 #[test]
 fn five_hundred_servers_are_taken_and_more_are_said() {
     let many = |n: usize| (0..n).map(|n| member(&format!("10.0.{}.{}", n / 250, n % 250))).collect();
-    assert!(!Roster::of(&group(many(500)), []).cut);
+    assert!(!Roster::of(&group(many(500)), [], None).cut);
     let mut more = selecting("web");
     more.spec.members = many(500);
-    let roster = Roster::of(&more, [&node("web-1", "web")]);
+    let roster = Roster::of(&more, [&node("web-1", "web")], None);
     assert!(roster.cut && roster.members.len() == 500);
 }
 
@@ -147,7 +147,7 @@ fn five_hundred_servers_are_taken_and_more_are_said() {
 fn targets_are_keyed_by_group_and_server_and_leave_disabled_ones_out() {
     let mut group = group(vec![Member { disabled: true, ..member("10.0.0.1") }, member("2001:db8::7")]);
     group.spec.probe = Probe { interval: "5s".into(), timeout: "1s".into(), fall: 4, rise: 1, ..Probe::default() };
-    let targets = Roster::of(&group, []).targets(&group);
+    let targets = Roster::of(&group, [], None).targets(&group);
     assert_eq!(targets.len(), 1);
     assert_eq!(&*targets[0].key, "group/shop/web/2001:db8::7");
     assert_eq!((targets[0].interval, targets[0].timeout), (Duration::from_secs(5), Duration::from_secs(1)));

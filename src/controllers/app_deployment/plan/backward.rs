@@ -67,7 +67,8 @@ fn withdraw(seen: &Observed, facts: &Facts, now: Timestamp) -> Option<AppStep> {
         return (!facts.said.contains("dns")).then_some(Step::Do(Action::SayAbandoned("dns")));
     }
     let zones = former_zones(seen);
-    if zones.is_empty() {
+    // Groups send nobody to an app that is nowhere.
+    if zones.is_empty() && (seen.followers.is_empty() || seen.status.nodes.is_empty()) {
         return None;
     }
     for zone in zones.keys() {

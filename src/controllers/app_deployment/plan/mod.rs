@@ -10,7 +10,7 @@ mod host;
 mod publish;
 mod rollback;
 #[cfg(test)]
-mod tests;
+pub(super) mod tests;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
@@ -278,6 +278,10 @@ fn fingerprint(seen: &Observed, facts: &Facts, reading: &Reading, now: Timestamp
 fn after_hosts(seen: &Observed, facts: &Facts, turn: &Turn, now: Timestamp) -> AppStep {
     match turn {
         Turn::Repoint => {
+            if let Some(group) = lagging(seen) {
+                let message = format!("the app serves on its old Nodes until ServerGroup {group} has left them");
+                return wait("Moving", message, SOON, false);
+            }
             let waiting = Wait {
                 reason: "Moving",
                 message: "the names lead to the new Nodes; waiting until no cache leads to the old".to_owned(),
@@ -307,6 +311,12 @@ fn after_hosts(seen: &Observed, facts: &Facts, turn: &Turn, now: Timestamp) -> A
         Turn::Deploy(_) => wait("Deploying", "going on to the next Node", Duration::from_millis(100), false),
         _ => Step::Done,
     }
+}
+
+/// A group that still sends visitors to a Node that the app leaves.
+fn lagging(seen: &Observed) -> Option<&str> {
+    let leaving = |name: &String| seen.hosts.get(name).is_some_and(|host| !host.target && !host.lost());
+    seen.followers.iter().find(|group| group.nodes.iter().any(leaving)).map(|group| group.group.as_str())
 }
 
 /// A target that was left out because nothing can be done there keeps the app from being whole.

@@ -128,15 +128,18 @@ fn question(seen: &Observed, facts: &Facts, name: &Fqdn) -> Option<AppStep> {
     (!records.is_empty()).then(|| Step::Do(Action::AskAuthority(name.clone(), records)))
 }
 
-/// For how long a cache may hold a record of the app.
+/// For how long a cache may hold a record that leads to the app.
 #[must_use]
 pub(super) fn ttl(seen: &Observed) -> Duration {
     // A name that was handed over is waited for by itself.
     let published = |domain: &&DomainStatus| !domain.addresses.is_empty() && domain.handed.is_none();
     let published = seen.status.domains.iter().filter(published);
     let names = published.filter_map(|domain| Fqdn::parse(&domain.name).ok());
-    let ttl = names.filter_map(|name| seen.zone_of(&name)).map(|zone| zone.ttl).max().unwrap_or(0);
-    let ttl = Duration::from_secs(ttl.into());
+    let ttl = names
+        .filter_map(|name| seen.zone_of(&name))
+        .map(|zone| zone.ttl)
+        .chain(seen.followers.iter().map(|group| group.ttl));
+    let ttl = Duration::from_secs(ttl.max().unwrap_or(0).into());
     seen.ttl_cap.map_or(ttl, |cap| ttl.min(cap))
 }
 

@@ -1,4 +1,4 @@
-mod cloud;
+pub mod cloud;
 mod commons;
 mod handover;
 
@@ -6,10 +6,11 @@ use std::time::Duration;
 
 use self::cloud::{Cloud, host};
 use super::*;
-use crate::api::app_deployment::Domain;
+use crate::api::app_deployment::{Domain, Publish};
 use crate::api::claim::Holder;
 use crate::api::condition;
 use crate::controllers::app_deployment::available::{Reading as Probes, Seen};
+use crate::controllers::app_deployment::followers::Follower;
 use crate::host::deploy::model::{Behaviour, NAME, World};
 use crate::probe::{Failure, Health, Verdict};
 #[test]
@@ -183,6 +184,44 @@ fn an_app_that_moves_serves_on_its_old_node_until_no_cache_leads_there() {
     assert!(cloud.at("a: Route") < cloud.at("a: Stop"), "{:#?}", cloud.log);
     assert_eq!(cloud.seen.status.nodes.len(), 1);
     assert_eq!(cloud.worlds["a"].containers.len(), 0);
+}
+
+#[test]
+fn an_app_that_moves_or_goes_waits_for_the_groups_that_send_visitors_to_it() {
+    let group = |nodes: &[&str]| Follower {
+        group: "web".into(),
+        nodes: nodes.iter().map(|name| (*name).to_owned()).collect(),
+        ttl: 60,
+    };
+    let mut cloud = Cloud::of(&["a"]);
+    cloud.app().spec.domains[0].publish = Publish::Group;
+    assert_eq!(cloud.run(), Step::Done);
+    cloud.seen.followers = vec![group(&["a"])];
+    cloud.seen.hosts.insert("b".into(), host("b", 2));
+    cloud.worlds.insert("b".into(), World::new());
+    cloud.worlds.get_mut("b").unwrap().want("r1", Behaviour::Well);
+    cloud.seen.hosts.get_mut("a").unwrap().target = false;
+    cloud.want("r1", Behaviour::Well);
+    while !matches!(cloud.pass(), Step::Wait(Wait { reason: "Moving", .. })) {
+        cloud.later(Duration::from_secs(2));
+    }
+    assert!(cloud.ready().1.contains("until ServerGroup web has left them"), "{:?}", cloud.ready());
+    cloud.later(Duration::from_secs(3600));
+    assert!(matches!(cloud.pass(), Step::Wait(Wait { reason: "Moving", .. })), "however long that takes");
+    cloud.seen.followers = vec![group(&["b"])];
+    let now = cloud.now;
+    assert_eq!(cloud.run(), Step::Done);
+    assert!(cloud.now.duration_since(now).as_secs() >= 60, "a cache may hold what the group published");
+    assert!(!cloud.log.iter().any(|said| said.contains("203.0.113")), "the name is the group's: {:#?}", cloud.log);
+    assert_eq!(cloud.worlds["a"].containers.len(), 0);
+
+    cloud.log.clear();
+    let now = cloud.now;
+    cloud.app().metadata.deletion_timestamp = Some(whole_seconds(now));
+    assert_eq!(cloud.run(), Step::Gone);
+    assert!(cloud.now.duration_since(now).as_secs() >= 60, "nobody is sent to what is taken away");
+    assert_eq!(cloud.log.iter().filter(|said| said.starts_with("release")).count(), 1, "{:#?}", cloud.log);
+    cloud.at("release shop.example.com Http");
 }
 
 #[test]

@@ -11,7 +11,7 @@ use super::super::plan::tests::{ago, annotate, droplets, rack, zone};
 use super::*;
 use crate::api::claim::Holder;
 use crate::api::condition::{self, READY, RECONCILING, STALLED};
-use crate::api::kstatus::{Verdict, follows, mostly, obeys_the_rules, verdict_on};
+use crate::api::kstatus::{Verdict, follows, mostly, on_the_way, stands_still, verdict_on};
 use crate::api::names::Fqdn;
 use crate::api::node::Addresses;
 use crate::api::refs::HostManagement;
@@ -293,24 +293,13 @@ fn serves(seen: &Observed) -> bool {
 /// The rules for what a pass from `before` ended in.
 fn check(before: &Node, world: &mut World, passed: &Passed) -> TestCaseResult {
     let after = world.object();
-    let (was, is) = (verdict_on(before), verdict_on(&after));
     let status = |node: &Node| node.status.clone().unwrap_or_default();
-    let ready = |node: &Node| condition::get(&status(node).conditions, READY).cloned();
-    // On the way no status makes the Node current, and each obeys the rules that has been made anew.
     let told = std::mem::take(&mut world.told);
-    for status in told.iter().filter(|status| **status != world.seen.status) {
-        let node = Node { status: Some(status.clone()), ..after.clone() };
-        prop_assert!(was == Verdict::Current || verdict_on(&node) != Verdict::Current, "{:?}", status);
-        if before.status.as_ref().is_some_and(|before| before.conditions != status.conditions) {
-            obeys_the_rules(&node)?;
-        }
-    }
+    let steps = told.iter().filter(|status| **status != world.seen.status);
+    on_the_way(before, steps.map(|status| Node { status: Some(status.clone()), ..after.clone() }))?;
     let Passed::Reported { outcome, facts, .. } = passed else { return Ok(()) };
     if world.seen.annotation("paused") == Some("true") {
-        prop_assert_eq!(status(&after).observed_generation, status(before).observed_generation);
-        prop_assert!(ready(before).is_none() || ready(before) == ready(&after));
-        prop_assert!(is != Verdict::Current || was == Verdict::Current, "a pause makes nothing current");
-        return Ok(());
+        return stands_still(before, &after);
     }
     // What steps on the way have said stands as well.
     let steps = told.iter().rev().skip(usize::from(told.last() == Some(&world.seen.status)));

@@ -52,6 +52,7 @@ mod tests {
             id: id.to_owned(),
             origin: Origin::Listed,
             node: None,
+            asked: None,
             health: MemberHealth::Pending,
             source: Some(Decider::Probe),
             reason: String::new(),

@@ -65,7 +65,7 @@ async fn storm(servers: &[&str], probe: Value, seed: u64) -> Writes {
     .unwrap();
     let name = Fqdn::parse("_wrap.web.example.com").unwrap();
     let names = Names { slug: "web".into(), txt: Some(name), a: None, ttl: 60 };
-    let roster = Roster::of(&group, []);
+    let roster = Roster::of(&group, [], None);
     let reports =
         Reports { enabled: false, ttl: Duration::from_secs(90), forget_after: Duration::from_secs(24 * 3600) };
     let (sender, mut transitions) = mpsc::channel(64);

@@ -62,7 +62,7 @@ mod tests {
         let member = |id| json!({"id": id, "reason": "", "since": "2026-01-01T00:00:00Z"});
         let members = json!(["10.0.0.2", "::ffff:10.0.0.3", "10.0.0.1:80", "nonsense:", "10.0.0.1"].map(member));
         let members: Vec<MemberStatus> = serde_json::from_value(members).unwrap();
-        let index = Index::of(&Roster::of(&group, []), &members);
+        let index = Index::of(&Roster::of(&group, [], None), &members);
         let about = |address: &str| -> Vec<(String, Option<usize>)> {
             let address = ServerAddress::parse(address).unwrap();
             index.about(&address).map(|(address, place)| (address.to_string(), place)).collect()

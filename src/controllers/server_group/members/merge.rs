@@ -10,7 +10,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use super::super::roster::{Entry, MOST, Probing, Roster};
 use crate::api::address::ServerAddress;
 use crate::api::condition::whole_seconds;
-use crate::api::server_group::{Counts, MemberHealth, MemberStatus, Origin, Source, SourceStatus};
+use crate::api::server_group::{Asked, Counts, MemberHealth, MemberStatus, Origin, Source, SourceStatus};
 use crate::probe::{Health, Verdict};
 
 /// A server that reported nothing for too long.
@@ -199,13 +199,21 @@ fn of_entry(
         }
     };
     let node = entry.node.clone();
-    let member = Sources { id, origin: entry.origin, node, probe, report };
+    let member = Sources {
+        id,
+        origin: entry.origin,
+        node,
+        asked: entry.app.as_ref().map(|part| part.asked.clone()),
+        probe,
+        report,
+    };
     settle(known, member, old, judged)
 }
 
 fn of_reporter(known: &Known<'_>, id: String, old: Option<&MemberStatus>, report: SourceStatus) -> MemberStatus {
     let judged = Judged::by(Source::Report, &report, silence(&report));
-    settle(known, Sources { id, origin: Origin::Reported, node: None, probe: None, report: Some(report) }, old, judged)
+    let origin = Origin::Reported;
+    settle(known, Sources { id, origin, node: None, asked: None, probe: None, report: Some(report) }, old, judged)
 }
 
 fn silence(report: &SourceStatus) -> Option<String> {
@@ -217,6 +225,7 @@ struct Sources {
     id: String,
     origin: Origin,
     node: Option<String>,
+    asked: Option<Asked>,
     probe: Option<SourceStatus>,
     report: Option<SourceStatus>,
 }
@@ -251,9 +260,23 @@ fn settle(known: &Known<'_>, sources: Sources, old: Option<&MemberStatus>, judge
         message
     });
     let added = old.map_or_else(|| Some(whole_seconds(known.now)), |old| old.added.clone());
-    let Sources { id, origin, node, probe, report } = sources;
+    let Sources { id, origin, node, asked, probe, report } = sources;
     let Judged { health, source, reason, .. } = judged;
-    MemberStatus { id, origin, node, health, source, reason, message, added, since, healthy_until, probe, report }
+    MemberStatus {
+        id,
+        origin,
+        node,
+        asked,
+        health,
+        source,
+        reason,
+        message,
+        added,
+        since,
+        healthy_until,
+        probe,
+        report,
+    }
 }
 
 /// How many servers there are, by health, and the same in short: `healthy/total`.

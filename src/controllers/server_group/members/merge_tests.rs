@@ -26,6 +26,7 @@ impl Life {
             address: ServerAddress::parse(id).unwrap(),
             origin: Origin::Listed,
             node: None,
+            app: None,
             priority: 100,
             weight: 1,
             disabled: false,

@@ -144,7 +144,7 @@ impl Rig {
             Mock::given(method(verb)).respond_with(stored.clone()).mount(&server).await;
         }
         let (members, transitions) = writer(&server.uri());
-        let roster = Roster::of(&group, []);
+        let roster = Roster::of(&group, [], None);
         members.enroll(&stored.group(), roster);
         let writer = members.clone();
         tokio::spawn(async move { writer.run(transitions, std::future::pending::<()>()).await });

@@ -11,7 +11,7 @@ use crate::api::server_group::{MemberHealth, ServerGroupSpec, Strategy};
 use crate::api::slb::{Slb, SlbStatus, Sticky, WhenAllDown, WorkerMode};
 use crate::controllers::server_group::observe::Observed;
 use crate::controllers::server_group::publish::{Server, server};
-use crate::controllers::server_group::roster::duration;
+use crate::controllers::server_group::roster::{Entry, duration};
 use crate::dns::{Content, Desired};
 use crate::runtime::claims::Standing;
 use crate::runtime::driver::{Outcome, Wait};
@@ -136,6 +136,16 @@ pub fn target(seen: &Observed) -> Result<Option<Target>, Outcome> {
             route.as_ref().map(of_route).or(domain.as_ref().map(of_domain))
         }
     };
+    let elsewhere = |entry: &&Entry| entry.app.as_ref().is_some_and(|part| !part.answers_own_name);
+    if let Some(entry) = seen.roster.members.iter().find(elsewhere).filter(|_| slb.mode == WorkerMode::Managed) {
+        let app = seen.group.spec.app_ref.as_ref().map_or("", |app| &app.name);
+        let message = format!(
+            "spec.slb: a Worker asks each server by its own name, and AppDeployment {app} does not answer {}: leave out its \
+             spec.domains, or name there the names of its Nodes, too",
+            entry.address
+        );
+        return stop("OriginNotServed", message);
+    }
     let script = Script { account, name: slb.worker_name.clone() };
     Ok(Some(Target { script, mode: slb.mode, origins: origins(seen), place, host }))
 }

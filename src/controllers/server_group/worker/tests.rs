@@ -439,3 +439,38 @@ fn what_was_seen_of_a_script_is_forgotten_when_a_call_fails() {
     let failure = sight.failure.unwrap();
     assert_eq!(super::plan::until(Some(&held), &failure, Duration::from_secs(300)), at(3));
 }
+
+#[test]
+fn a_worker_that_would_ask_an_app_by_names_it_does_not_answer_is_refused() {
+    let mut world = healthy(serde_json::json!({}));
+    world.seen.group = Arc::new({
+        let mut group = (*world.seen.group).clone();
+        group.spec.app_ref = Some(crate::api::app_deployment::LocalRef { name: "shop".into() });
+        group.spec.members.clear();
+        group
+    });
+    let node = serde_json::json!({"apiVersion": "roadstead.dev/v1alpha1", "kind": "Node",
+        "metadata": {"name": "a", "namespace": "shop"},
+        "spec": {"providerRef": {"name": "do"}, "zoneRef": {"name": "example-com"}},
+        "status": {"fqdn": "a.example.net"}});
+    world.nodes = vec![serde_json::from_value(node).unwrap()];
+    let serving = |names: &[&str]| {
+        let names = names.iter().map(|name| (*name).to_owned()).collect();
+        let place =
+            crate::controllers::app_deployment::serving::Place { node: "a".into(), names, ..Default::default() };
+        Some(crate::controllers::app_deployment::serving::Serving { places: vec![place], ends: false, settled: true })
+    };
+    world.seen.serving = serving(&["shop.example.com"]);
+    let (reason, message) = stopped(&world.again());
+    assert_eq!(reason, "OriginNotServed");
+    assert!(message.contains("AppDeployment shop does not answer a.example.net"), "{message}");
+    assert_eq!((said(&world), origins(&world)), (no("OriginNotServed"), None));
+    world.seen.serving = serving(&["shop.example.com", "a.example.net"]);
+    assert_eq!(world.again(), Step::Done);
+    assert_eq!(origins(&world), Some("https://a.example.net"));
+    // Where the Worker is a person's own, it may know how.
+    world.seen.serving = serving(&["shop.example.com"]);
+    world = change(world, |spec| spec.slb = Some(slb(serde_json::json!({"mode": "OriginsOnly"}))));
+    world.again();
+    assert_ne!(said(&world).1, "OriginNotServed");
+}

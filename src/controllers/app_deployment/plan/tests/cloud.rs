@@ -5,10 +5,11 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use kube::core::ObjectMeta;
+use serde_json::json;
 
 use super::super::*;
 use super::commons::Shared;
-use crate::api::app_deployment::{AppDeployment, Domain, LocalRef, NodeState, Target};
+use crate::api::app_deployment::{AppDeployment, NodeState};
 use crate::api::claim::Holder;
 use crate::api::condition;
 use crate::api::names::{ClusterId, Mark};
@@ -38,12 +39,20 @@ pub struct Cloud {
     pub refused: Option<(&'static str, String)>,
     /// The volumes of the app on every host.
     pub volumes: BTreeSet<String>,
+    /// What the zone's writer answers.
+    pub answer: Declared,
     /// What the zone's own servers answer.
     pub authority: Confirmation,
     /// Why no host answers.
     pub unreachable: Option<String>,
     /// What it shares with another app, if it does.
     pub commons: Option<Shared>,
+    /// The statuses that were written on the way.
+    pub told: Vec<AppDeploymentStatus>,
+    /// Whether what must hold of a deploy at every moment is checked.
+    pub strict: bool,
+    /// Whether nothing is left to do for it, ever.
+    pub gone: bool,
 }
 
 pub fn node(name: &str) -> Arc<Node> {
@@ -87,10 +96,10 @@ pub fn reading(revision: &str) -> Reading {
 impl Cloud {
     /// An app with one name, to be on these Nodes.
     pub fn of(nodes: &[&str]) -> Self {
-        let domains = vec![Domain { name: NAME.into(), ..Domain::default() }];
-        let target = Target { node_ref: Some(LocalRef { name: nodes[0].into() }), ..Target::default() };
-        let spec = crate::api::app_deployment::AppDeploymentSpec { target, domains, ..Default::default() };
-        let mut app = AppDeployment::new("shop", spec);
+        // With every default that the API server fills in.
+        let spec = json!({"target": {"nodeRef": {"name": nodes[0]}}, "domains": [{"name": NAME}],
+            "compose": {"inline": "services: {}"}});
+        let mut app = AppDeployment::new("shop", serde_json::from_value(spec).unwrap());
         app.metadata.uid = Some("a".into());
         app.metadata.generation = Some(1);
         let mark = Mark { cluster: ClusterId::parse("c1").unwrap(), owner: "o".into(), key: APP.into() };
@@ -104,6 +113,7 @@ impl Cloud {
             no_target: None,
             hosts,
             zones: vec![zone()],
+            followers: Vec::new(),
             standings: BTreeMap::new(),
             peers: BTreeMap::new(),
             available: available::Reading::default(),
@@ -123,9 +133,13 @@ impl Cloud {
             log: Vec::new(),
             refused: None,
             volumes: BTreeSet::new(),
+            answer: Declared::Applied(Vec::new()),
             authority: Confirmation::Confirmed,
             unreachable: None,
             commons: None,
+            told: Vec::new(),
+            strict: true,
+            gone: false,
         };
         cloud.want("r1", Behaviour::Well);
         cloud
@@ -171,6 +185,7 @@ impl Cloud {
 
     pub fn set(&mut self, status: AppDeploymentStatus) {
         assert_ne!(status, self.seen.status, "a write that changes nothing would go on for ever: {:?}", self.log);
+        self.told.push(status.clone());
         self.seen.status = status;
         self.sync();
     }
@@ -194,11 +209,10 @@ impl Cloud {
                     self.act(action);
                     continue;
                 }
-                Step::Wait(wait) => Outcome::Waiting(wait),
-                Step::Stop { reason, message } => Outcome::Stopped { reason, message },
-                Step::Done => Outcome::Done,
-                Step::Hold(_) | Step::Gone => return Some(step),
+                end => end.outcome(),
             };
+            self.gone |= step == Step::Gone;
+            let Some(outcome) = outcome else { return Some(step) };
             self.seen.status = report::status(&self.seen, &self.facts, &outcome, self.now);
             self.sync();
             return Some(step);
@@ -274,7 +288,7 @@ impl Cloud {
             Action::Declare(zone, records) => {
                 let said: Vec<_> = records.iter().map(|r| format!("{}={}", r.name, r.content)).collect();
                 self.log.push(format!("declare {}", said.join(" ")));
-                self.facts.declared.insert(zone, (records, Declared::Applied(Vec::new())));
+                self.facts.declared.insert(zone, (records, self.answer.clone()));
             }
             Action::AskAuthority(name, _) | Action::AskForgotten(name, _) => {
                 self.facts.authority.insert(name, self.authority.clone());
@@ -285,7 +299,10 @@ impl Cloud {
                 self.facts.refused.extend(self.refused.clone().map(|refused| (name, refused)));
             }
             Action::Prepare(name) => {
-                let wanted = deploy::Wanted { domains: BTreeMap::new(), ..wanted(&self.revision) };
+                let spec = &self.seen.app.spec;
+                let (suspend, maintenance) = (spec.suspend, spec.maintenance);
+                let wanted =
+                    deploy::Wanted { domains: BTreeMap::new(), suspend, maintenance, ..wanted(&self.revision) };
                 let entry = Entry { service: "web".into(), port: 8080, domain: None, health_path: None };
                 let strategy = Strategy { kind: Kind::BlueGreen, obstacles: Vec::new(), message: String::new() };
                 let (empty_variables, images) = (BTreeSet::new(), BTreeMap::new());
@@ -327,7 +344,7 @@ impl Cloud {
                     commons.borrow_mut().runs(&name, &self.seen.claimant.holder.name, up);
                 }
                 world.check();
-                assert_eq!(world.broken, Vec::<String>::new(), "{:#?}", self.log);
+                assert!(!self.strict || world.broken.is_empty(), "{:?} {:#?}", world.broken, self.log);
                 self.facts.looked.remove(&name);
                 let journal = conclude(&view, &action, &outcome, self.now);
                 if journal != view.journal {
