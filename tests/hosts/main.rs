@@ -6,8 +6,13 @@
 mod world;
 
 mod apps;
+mod crashes;
+mod failures;
 mod nodes;
 mod previews;
+mod registry;
 mod rig;
+#[path = "../sweep/mod.rs"]
+mod sweep;
 mod visitor;
 mod workflow;
