@@ -3,7 +3,7 @@
 //! The operator writes it, `roadstead router` reads it, and both by these functions. A table is checked as a whole when
 //! it is made or parsed, so that whoever holds one can answer from it without another look.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fmt;
 use std::net::IpAddr;
 
@@ -112,6 +112,26 @@ impl Table {
             table.add(host.into(), route)?;
         }
         Ok(table)
+    }
+
+    /// This table with what an app answers now: `routes`, and none of its other `names`. The Node's `own` name is never
+    /// without an answer.
+    ///
+    /// # Errors
+    /// What is wrong with the first of the routes that is wrong.
+    pub fn with(
+        &self,
+        names: &BTreeSet<String>,
+        routes: &BTreeMap<String, Route>,
+        own: Option<&str>,
+    ) -> Result<Self, TableError> {
+        let others = self.iter().filter(|(name, _)| !names.contains(*name) && !routes.contains_key(*name));
+        let of_app = routes.iter().map(|(name, route)| (name.as_str(), route));
+        let mut all: BTreeMap<&str, Route> = others.chain(of_app).map(|(name, route)| (name, route.clone())).collect();
+        if let Some(own) = own {
+            all.entry(own).or_insert(Route::Placeholder);
+        }
+        Self::new(self.node.clone(), all)
     }
 
     fn add(&mut self, host: Box<str>, route: Route) -> Result<(), TableError> {

@@ -213,3 +213,19 @@ fn the_alias_of_an_app_is_an_upstream_and_no_name_of_a_host() {
     let nobody = Route::Upstream { alias: "rs--".into(), port: 8080 };
     assert!(Table::new(node(), [("shop.example.com", nobody)]).is_err());
 }
+
+#[test]
+fn an_app_replaces_its_own_names_and_the_nodes_own_is_never_without_an_answer() {
+    let upstream = |alias: &str| Route::Upstream { alias: format!("{UPSTREAM}{alias}").into(), port: 80 };
+    let before =
+        Table::new(node(), [("a.test", upstream("a")), ("old.test", upstream("a")), ("b.test", upstream("b"))]);
+    let names = BTreeSet::from(["a.test".to_owned(), "old.test".to_owned()]);
+    let routes = BTreeMap::from([("a.test".to_owned(), upstream("a2")), ("new.test".to_owned(), upstream("a2"))]);
+    let after = before.clone().unwrap().with(&names, &routes, Some("n1.test")).unwrap();
+    let said: BTreeMap<_, _> = after.iter().map(|(name, route)| (name, route.clone())).collect();
+    let expected = [("a.test", upstream("a2")), ("new.test", upstream("a2")), ("b.test", upstream("b"))];
+    let own = [("n1.test", Route::Placeholder)];
+    assert_eq!(said, expected.into_iter().chain(own).collect());
+    let taken = after.with(&BTreeSet::from(["n1.test".to_owned()]), &BTreeMap::new(), Some("n1.test")).unwrap();
+    assert_eq!(taken.lookup("n1.test"), Some(&Route::Placeholder));
+}

@@ -52,13 +52,21 @@ pub struct Hosts {
     pool: Pool,
     /// Who changes a host holds its lock, by Node UID.
     locks: Mutex<HashMap<String, Arc<tokio::sync::Mutex<()>>>>,
+    /// How often each was put in order again, by Node UID.
+    restored: Mutex<HashMap<String, u64>>,
 }
 
 impl Hosts {
     /// Without connections.
     #[must_use]
     pub fn new(cluster: ClusterId, keys: Keys) -> Self {
-        Self { cluster, keys, pool: Pool::new(PoolOptions::default()), locks: Mutex::default() }
+        Self {
+            cluster,
+            keys,
+            pool: Pool::new(PoolOptions::default()),
+            locks: Mutex::default(),
+            restored: Mutex::default(),
+        }
     }
 
     /// The connection to a Node's host: its key, its pins, its address from the Node's spec and status. At the first
@@ -96,6 +104,18 @@ impl Hosts {
         lock.lock_owned().await
     }
 
+    /// How often the Node's host was put in order again since this process began: what apps had there may be lost.
+    #[must_use]
+    pub fn restored(&self, uid: &str) -> u64 {
+        let restored = self.restored.lock().unwrap_or_else(PoisonError::into_inner);
+        restored.get(uid).copied().unwrap_or_default()
+    }
+
+    /// Counts that once more.
+    pub fn count_restored(&self, uid: &str) {
+        *self.restored.lock().unwrap_or_else(PoisonError::into_inner).entry(uid.to_owned()).or_default() += 1;
+    }
+
     /// What every site of the Node answers at [`IDENTITY_PATH`](crate::host::table::IDENTITY_PATH): derived from the
     /// Node's mark (cluster id and UID), 32 hex digits of a SHA-256.
     #[must_use]
@@ -127,6 +147,7 @@ impl Hosts {
         self.keys.unpin(node).await?;
         self.pool.forget(&uid);
         self.locks.lock().unwrap_or_else(PoisonError::into_inner).remove(&uid);
+        self.restored.lock().unwrap_or_else(PoisonError::into_inner).remove(&uid);
         Ok(())
     }
 

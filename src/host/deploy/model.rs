@@ -237,6 +237,7 @@ impl World {
             routes: self.routes.clone(),
             images: self.images.iter().map(used).collect(),
             directory: self.directory,
+            full: false,
         };
         Observed {
             app: APP.into(),
