@@ -29,8 +29,10 @@ const OTHER: &str = "https://other.example.com/";
 /// A name that is no app's, by which the operator shows that it is alive.
 const KEEPER: &str = "keeper.example.com";
 /// Every container of the host: project, service, revision, state and id.
-const CONTAINERS: &str = r#"docker ps --all --no-trunc --format '{{.Label "com.docker.compose.project"}} {{.Label
-  "com.docker.compose.service"}} {{.Label "roadstead.revision"}} {{.State}} {{.ID}}'"#;
+const CONTAINERS: &str = concat!(
+    r#"docker ps --all --no-trunc --format '{{.Label "com.docker.compose.project"}} "#,
+    r#"{{.Label "com.docker.compose.service"}} {{.Label "roadstead.revision"}} {{.State}} {{.ID}}'"#
+);
 
 /// A new revision of the app, beside the one that serves.
 #[derive(Debug, Clone, Copy)]
@@ -110,7 +112,8 @@ impl Yard {
         let namespace = cluster.namespace("shop").await;
         rig.apply_node(&namespace, "web-1", json!({})).await;
         rig.world.apply_node(&namespace, "keeper", "providerRef: {name: racks}, address: 203.0.113.7").await;
-        let draft = json!({"name": "somebodys.example.com", "type": "A", "content": "192.0.2.1", "ttl": 300});
+        let draft = json!({"name": "somebodys.example.com", "type": "A", "content": "192.0.2.1", "ttl": 300,
+            "comment": "mine"});
         let draft: Draft = serde_json::from_value(draft).unwrap();
         rig.world.sim.cloudflare.add_record("example.com", &draft).unwrap();
         rig.bootstrapped(&namespace, "web-1").await;
@@ -197,17 +200,17 @@ impl Yard {
         if revision.is_empty() || live != revision.as_str() {
             complaints.push(format!("current is {revision:?}, and live {live}"));
         }
-        let mut entry = lines(&host.run(CONTAINERS).await.unwrap());
+        let run = async |script: &str| host.run(script).await.unwrap_or_else(|error| error);
+        let mut entry = lines(&run(CONTAINERS).await);
         entry.retain(|line| line.starts_with("shop-") && line.contains(" web "));
         if entry.len() != 1 || !entry[0].contains(&format!(" web {revision} running ")) {
             complaints.push(format!("containers of the entry service of {revision}: {entry:?}"));
         }
-        let ran = host.run(r"docker exec $(docker ps -qf name=^shop-.*-store-) /bin/cat /data/deployed").await.unwrap();
-        let ran = lines(&ran);
+        let ran = lines(&run("docker exec $(docker ps -qf name=^shop-.*-store-) /bin/cat /data/deployed").await);
         if ran.iter().filter(|of| *of == page).count() != 1 || ran.windows(2).any(|pair| pair[0] == pair[1]) {
             complaints.push(format!("preDeploy ran for {ran:?}"));
         }
-        let kept = host.run("ls -A /opt/roadstead/apps/shop-*/revisions").await.unwrap();
+        let kept = run("ls -A /opt/roadstead/apps/shop-*/revisions").await;
         let mut stored = self.rig.world.cluster.list("apps/v1/ControllerRevision", Some(&self.namespace)).await;
         stored.retain(|stored| stored.metadata.owner_references.iter().flatten().any(|owner| owner.name == "shop"));
         if kept.lines().count() > HISTORY + 1 || stored.len() > HISTORY + 1 {

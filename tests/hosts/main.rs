@@ -13,6 +13,7 @@ mod previews;
 mod registry;
 mod rig;
 #[path = "../sweep/mod.rs"]
+#[allow(dead_code, reason = "shared with the sweep of simulated clouds, which needs more of it")]
 mod sweep;
 mod visitor;
 mod workflow;

@@ -113,7 +113,9 @@ impl AppDeploymentReconciler {
             }
             Action::Volumes(name) => {
                 let session = self.session(host(seen, &name)?).await?;
-                let volumes = app::volumes(&session, &seen.place(Vec::new())).await.map_err(|error| unreachable(&name, &error))?;
+                let volumes = app::volumes(&session, &seen.place(Vec::new()))
+                    .await
+                    .map_err(|error| unreachable(&name, &error))?;
                 facts.volumes.insert(name, volumes);
             }
             Action::Settle(name, what) => self.settle(seen, facts, &name, what).await?,
