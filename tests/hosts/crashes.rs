@@ -2,6 +2,7 @@
 //! that write, the site answers every request and ends whole in the new revision, and nothing else on the host changes.
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::time::Duration;
 
 use cloudsim::Sim;
@@ -14,7 +15,7 @@ use crate::apps::APP;
 use crate::rig::{Rig, SOON, Vm};
 use crate::sweep::{Case, Fate, Ground, LATE_SETTLE, Scenario, Site, sweep};
 use crate::visitor::{Visitor, Watch};
-use crate::world::field;
+use crate::world::{CLAIM, field};
 
 /// How often the operator compares everything with the outside.
 const RESYNC: Duration = Duration::from_secs(1);
@@ -34,9 +35,43 @@ const CONTAINERS: &str = concat!(
     r#"{{.Label "com.docker.compose.service"}} {{.Label "roadstead.revision"}} {{.State}} {{.ID}}'"#
 );
 
-/// A new revision of the app, beside the one that serves.
+/// What is changed of an app that serves.
 #[derive(Debug, Clone, Copy)]
-struct Deploy;
+enum Change {
+    /// A new revision, beside the one that serves.
+    Revision,
+    /// One of its names: another takes its place.
+    Name,
+}
+
+/// What is wanted of the app: the page of its revision, and its second name in the zone. The name of a case.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Wanted {
+    page: String,
+    second: String,
+}
+
+impl fmt::Display for Wanted {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} {}", self.page, self.second)
+    }
+}
+
+impl Wanted {
+    fn of(case: &str) -> Self {
+        let (page, second) = case.split_once(' ').unwrap();
+        Self { page: page.to_owned(), second: second.to_owned() }
+    }
+
+    fn app(&self, namespace: &str) -> String {
+        app(namespace, "shop", &self.page, &["shop", &self.second])
+    }
+}
+
+/// Whether a name is one that was the app's second.
+fn is_second(name: &str) -> bool {
+    name.strip_prefix("second-").is_some_and(|rest| rest.ends_with(".example.com"))
+}
 
 /// A host with two apps, and a container and a record of somebody else's.
 struct Yard {
@@ -56,15 +91,16 @@ struct Before {
     volumes: String,
     /// The entries of the routing table but the app's.
     routes: BTreeMap<String, Value>,
-    /// All records but the keeper's.
+    /// All records but the keeper's, and those of the app's second names.
     records: Vec<RecordInfo>,
 }
 
 /// What earlier cases left.
-#[derive(Default)]
 struct Past {
-    /// How many revisions there were.
-    revisions: usize,
+    /// How many cases there were.
+    cases: usize,
+    /// What was wanted last.
+    wanted: Wanted,
     /// The page of the revision that served when the case began, and who watches it, and the other app.
     serving: String,
     watches: Option<(Watch, Watch)>,
@@ -73,7 +109,8 @@ struct Past {
 }
 
 /// The app in the revision of this page. Its `preDeploy` writes down in the volume that it ran.
-fn app(namespace: &str, name: &str, page: &str) -> String {
+fn app(namespace: &str, name: &str, page: &str, names: &[&str]) -> String {
+    let domains: Vec<_> = names.iter().map(|name| json!({"name": format!("{name}.example.com")})).collect();
     let compose = json!({
         "services": {
             "web": {"image": Rig::site(), "expose": ["8080"], "volumes": ["data:/data"]},
@@ -83,7 +120,7 @@ fn app(namespace: &str, name: &str, page: &str) -> String {
     });
     let spec = json!({
         "target": {"nodeRef": {"name": "web-1"}}, "compose": {"inline": compose.to_string()},
-        "domains": [{"name": format!("{name}.example.com")}], "env": [{"name": "ANSWER", "value": page}],
+        "domains": domains, "env": [{"name": "ANSWER", "value": page}],
         "healthPath": "/cgi-bin/health", "startPeriod": "1s", "healthTimeout": "20s",
         "strategy": {"drainTimeout": "1s", "sharedVolumes": true}, "revisionHistoryLimit": HISTORY,
         "preDeploy": {"command": ["/bin/sh", "-c", "echo $ANSWER >>/data/deployed"], "timeout": "20s"},
@@ -121,12 +158,12 @@ impl Yard {
         vm.run(&format!("docker run --detach --name somebodys {} /bin/sleep 1000000", Rig::site())).await.unwrap();
         let (vm, visitor) = (vm.id, rig.visitor());
         let mut yard = Self { rig, proxy, namespace, vm, visitor, before: None };
-        yard.rig.world.cluster.apply(&app(&yard.namespace, "other", "another")).await;
+        yard.rig.world.cluster.apply(&app(&yard.namespace, "other", "another", &["other"])).await;
         yard.serves("other", OTHER, "another").await.unwrap();
         for number in 1..=BEFORE {
-            let page = format!("v{number}");
-            yard.rig.world.cluster.apply(&app(&yard.namespace, "shop", &page)).await;
-            yard.serves("shop", SITE, &page).await.unwrap();
+            let wanted = Wanted { page: format!("v{number}"), ..Past::default().wanted };
+            yard.rig.world.cluster.apply(&wanted.app(&yard.namespace)).await;
+            yard.serves("shop", SITE, &wanted.page).await.unwrap();
         }
         yard.before = Some(yard.now().await);
         yard
@@ -163,12 +200,12 @@ impl Yard {
         let table: Value = serde_json::from_str(&table).unwrap();
         let routes = table["hosts"].as_object().unwrap().clone().into_iter();
         let mut records = self.rig.world.records();
-        records.retain(|record| record.name != KEEPER);
+        records.retain(|record| record.name != KEEPER && !is_second(&record.name));
         Before {
             containers,
             networks: run("docker network ls --no-trunc | sort").await,
             volumes: run("docker volume ls | sort").await,
-            routes: routes.filter(|(name, _)| name != "shop.example.com").collect(),
+            routes: routes.filter(|(name, _)| name != "shop.example.com" && !is_second(name)).collect(),
             records,
         }
     }
@@ -191,9 +228,10 @@ impl Yard {
         complaints
     }
 
-    /// What is not as it should be of the app, which is to have this page.
-    async fn unwhole(&self, page: &str) -> Vec<String> {
-        let mut complaints = Vec::new();
+    /// What is not as it should be of the app.
+    async fn unwhole(&self, wanted: &Wanted) -> Vec<String> {
+        let page = wanted.page.as_str();
+        let mut complaints = self.misnamed(&wanted.second).await;
         let (app, host) = (self.get("shop").await, self.host().await);
         let revision = field(&app, "/status/currentRevision/name").as_str().unwrap_or_default().to_owned();
         let live = field(&app, "/status/nodes/0/revision");
@@ -219,6 +257,39 @@ impl Yard {
         match self.visitor.get(SITE).await {
             Ok(answer) if answer.body.trim() == page => {}
             other => complaints.push(format!("visitors see {other:?} instead of {page}")),
+        }
+        complaints
+    }
+
+    /// What is not as it should be of the app's second names, of which this one is wanted.
+    async fn misnamed(&self, second: &str) -> Vec<String> {
+        let mut complaints = Vec::new();
+        let name = format!("{second}.example.com");
+        let mut records = self.rig.world.records();
+        let first =
+            records.iter().find(|record| record.name == "shop.example.com").map(|record| record.content.clone());
+        records.retain(|record| is_second(&record.name));
+        let leads = |record: &RecordInfo| record.name == name && Some(&record.content) == first.as_ref();
+        if records.len() != 1 || !leads(&records[0]) {
+            complaints.push(format!("records {records:?} instead of one of {name} that leads to {first:?}"));
+        }
+        let held = |claim: &DynamicObject| field(claim, "/spec/holders").as_object().is_some_and(|all| !all.is_empty());
+        let claims = self.rig.world.cluster.list(CLAIM, None).await;
+        let claims = claims.iter().filter(|claim| held(claim)).filter_map(|claim| claim.metadata.name.clone());
+        let claims: Vec<_> = claims.filter(|claim| is_second(claim)).collect();
+        if claims != [name.clone()] {
+            complaints.push(format!("claims {claims:?} are held instead of {name}"));
+        }
+        let table = self.host().await.run("cat /opt/roadstead/router/table.json").await.unwrap_or_default();
+        let table: Value = serde_json::from_str(&table).unwrap_or_default();
+        let routed = table["hosts"].as_object().into_iter().flatten().filter(|(name, _)| is_second(name));
+        let routed: Vec<_> = routed.collect();
+        if routed.len() != 1 || *routed[0].0 != name || *routed[0].1 != table["hosts"]["shop.example.com"] {
+            complaints.push(format!("routes {routed:?} instead of one of {name}"));
+        }
+        match self.visitor.get(&format!("https://{name}/")).await {
+            Ok(answer) if answer.status == 200 => {}
+            other => complaints.push(format!("visitors of {name} see {other:?}")),
         }
         complaints
     }
@@ -273,45 +344,62 @@ impl Ground for Yard {
 
     async fn quiet(&self, duration: Duration) -> Result<(), String> {
         let journal = self.sim().gate.journal.last();
-        let inside = || self.proxy.writes().into_iter().map(|write| write.to_string());
-        support::quiet(duration, || self.cloud_writes(journal).into_iter().chain(inside()).collect()).await
+        let writes = || {
+            let inside = self.proxy.writes().into_iter().map(|write| write.to_string());
+            // Names given back by earlier cases are swept when their time is over.
+            let inside = inside.filter(|write| !write.contains("DELETE /apis/roadstead.dev/v1alpha1/hostnameclaims/"));
+            self.cloud_writes(journal).into_iter().chain(inside).collect()
+        };
+        support::quiet(duration, writes).await
     }
 }
 
-impl Scenario for Deploy {
+impl Default for Past {
+    fn default() -> Self {
+        let wanted = Wanted { page: format!("v{BEFORE}"), second: "second-0".to_owned() };
+        Self { cases: 0, wanted, serving: String::new(), watches: None, answers: 0 }
+    }
+}
+
+impl Scenario for Change {
     type World = Yard;
     type Pool = Past;
 
     async fn prepare(self, yard: &Yard, past: &mut Past) -> Result<String, String> {
         // Of a case that failed something may be left to be done.
-        within(SOON, "the revision before", async || is_ready(&yard.get("shop").await)).await?;
+        within(SOON, "what was wanted before", async || is_ready(&yard.get("shop").await)).await?;
         if let Some((site, other)) = past.watches.take() {
             tokio::join!(site.end(), other.end());
         }
         past.serving = yard.visitor.get(SITE).await?.body.trim().to_owned();
-        past.revisions += 1;
+        past.cases += 1;
+        match self {
+            Self::Revision => past.wanted.page = format!("v{}", BEFORE + past.cases),
+            Self::Name => past.wanted.second = format!("second-{}", past.cases),
+        }
         past.watches = Some((yard.visitor.watch(SITE), yard.visitor.watch(OTHER)));
-        Ok(format!("v{}", BEFORE + past.revisions))
+        Ok(past.wanted.to_string())
     }
 
-    async fn trigger(self, yard: &Yard, page: &str) {
-        yard.rig.world.cluster.apply(&app(&yard.namespace, "shop", page)).await;
+    async fn trigger(self, yard: &Yard, case: &str) {
+        yard.rig.world.cluster.apply(&Wanted::of(case).app(&yard.namespace)).await;
     }
 
     async fn look(self, yard: &Yard, _: &str) -> Result<(), String> {
         is_ready(&yard.get("shop").await)
     }
 
-    async fn oracles(self, yard: &Yard, past: &mut Past, page: &str) -> Vec<String> {
-        let mut complaints = yard.unwhole(page).await;
+    async fn oracles(self, yard: &Yard, past: &mut Past, case: &str) -> Vec<String> {
+        let wanted = Wanted::of(case);
+        let mut complaints = yard.unwhole(&wanted).await;
         complaints.extend(yard.touched().await);
         if complaints.is_empty() {
             complaints.extend(yard.rests().await.err());
         }
         let (site, other) = past.watches.take().unwrap();
-        for (what, watch, pages) in
-            [("the site", site, vec![past.serving.as_str(), page]), ("the other app", other, vec!["another"])]
-        {
+        let mut pages = vec![past.serving.as_str(), wanted.page.as_str()];
+        pages.dedup();
+        for (what, watch, pages) in [("the site", site, pages), ("the other app", other, vec!["another"])] {
             let seen = watch.end().await;
             past.answers += seen.answers;
             if !seen.failures.is_empty() || seen.pages != pages {
@@ -324,10 +412,11 @@ impl Scenario for Deploy {
     fn keep(self, _: &str, _: &mut Past) {}
 }
 
-/// Sweeps a deploy on a host of its own.
-async fn sweep_a_deploy(fates: &[Fate], choose: impl Fn(Vec<Case<Deploy>>) -> Vec<Case<Deploy>>) {
+/// Sweeps changes of an app on a host of its own.
+async fn sweep_an_app(changes: &[Change], fates: &[Fate], choose: impl Fn(Vec<Case<Change>>) -> Vec<Case<Change>>) {
     let mut worlds = [(Yard::start().await, Past::default())];
-    sweep(&[(Deploy, &Site::ALL, fates)], &mut worlds, choose).await;
+    let plans: Vec<_> = changes.iter().map(|&change| (change, &Site::ALL[..], fates)).collect();
+    sweep(&plans, &mut worlds, choose).await;
     println!("{} answers, and none of them failed", worlds[0].1.answers);
 }
 
@@ -335,16 +424,16 @@ async fn sweep_a_deploy(fates: &[Fate], choose: impl Fn(Vec<Case<Deploy>>) -> Ve
 #[ignore = "boots container VMs, which need root: `make test-hosts`"]
 async fn a_crash_at_a_write_of_a_deploy_is_not_seen_outside() {
     // Spread over the deploy, writes dropped and committed in turn.
-    let some = |cases: Vec<Case<Deploy>>| {
+    let some = |cases: Vec<Case<Change>>| {
         let step = cases.len() / SAMPLE;
         (0..SAMPLE).map(|n| cases[(n * step + step / 2) / 2 * 2 + n % 2]).collect()
     };
-    sweep_a_deploy(&Fate::PLAIN, some).await;
+    sweep_an_app(&[Change::Revision], &Fate::PLAIN, some).await;
 }
 
 /// `make test-crash-hosts`.
 #[tokio::test(flavor = "multi_thread")]
 #[ignore = "the full matrix: `make test-crash-hosts`"]
 async fn full_matrix_of_crashes_and_lost_replies_at_every_write_of_a_deploy() {
-    sweep_a_deploy(&Fate::ALL, |cases| cases).await;
+    sweep_an_app(&[Change::Revision, Change::Name], &Fate::ALL, |cases| cases).await;
 }

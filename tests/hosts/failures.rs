@@ -75,8 +75,9 @@ impl Shop<'_> {
 
     /// Waits until the revision with this page serves and all is well.
     async fn serves(&self, page: &str) {
-        self.visitor.sees(SITE, 200, page).await;
+        // First this: who asks for a name that is not there yet is told so for a long time.
         self.says("shop", "Ready", "True", "Deployed").await;
+        self.visitor.sees(SITE, 200, page).await;
     }
 
     /// The failure is one that no time heals: nothing is tried until something changes.
@@ -105,6 +106,7 @@ async fn what_fails_on_a_host_is_said_and_heals_as_it_can_while_the_old_revision
     rig.world.cluster.apply(&app(namespace, "greedy", "greedy", &greedy, json!({}))).await;
     shop.want("v1", &shop.image, json!({})).await;
     shop.serves("v1").await;
+    shop.says("greedy", "Ready", "True", "Deployed").await;
     shop.visitor.sees(GREEDY, 200, "greedy").await;
 
     let watch = shop.visitor.watch(SITE);
@@ -217,6 +219,7 @@ async fn apps_on_edge_find_each_other(shop: &Shop<'_>) {
     }});
     let spec = json!({"network": "Edge", "entry": {"service": "store"}, "compose": {"inline": store.to_string()}});
     cluster.apply(&app(shop.namespace, "depot", "from the store", &json!({}), spec)).await;
+    shop.says("depot", "Ready", "True", "Deployed").await;
     shop.visitor.sees("https://depot.example.com/", 200, "from the store").await;
     let peer = "https://shop.example.com/cgi-bin/peer?store";
     shop.visitor.sees(peer, 200, "nobody has the name store").await;
