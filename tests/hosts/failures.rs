@@ -230,10 +230,10 @@ async fn apps_on_edge_find_each_other(shop: &Shop<'_>) {
     let networks = "docker inspect $(docker ps -qf name=^shop-.*-web-) --format '{{json .NetworkSettings.Networks}}'";
     let networks: Value = serde_json::from_str(&host.run(networks).await.unwrap()).unwrap();
     let networks: Vec<_> = networks.as_object().unwrap().keys().cloned().collect();
-    assert!(
-        networks.iter().any(|name| name == "edge") && !networks.iter().any(|name| name.starts_with("rs--")),
-        "{networks:?}"
-    );
+    assert_eq!((networks.len(), networks.iter().any(|name| name == "edge")), (2, true), "{networks:?}");
+    // The network that was its own is gone, and the other apps' are not.
+    let left = "docker network ls --quiet --filter name=^rs-- | wc -l";
+    assert_eq!(host.run(left).await.unwrap(), "1", "that of greedy");
 }
 
 /// The kernel ends an app that has no memory left: `Available` says so, for as long as it is so.
