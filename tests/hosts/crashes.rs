@@ -273,7 +273,10 @@ impl Yard {
         if records.len() != 1 || !leads(&records[0]) {
             complaints.push(format!("records {records:?} instead of one of {name} that leads to {first:?}"));
         }
-        let held = |claim: &DynamicObject| field(claim, "/spec/holders").as_object().is_some_and(|all| !all.is_empty());
+        let held = |claim: &DynamicObject| {
+            let holders = field(claim, "/spec/holders").as_object();
+            holders.is_some_and(|roles| roles.values().any(|holder| !holder.is_null()))
+        };
         let claims = self.rig.world.cluster.list(CLAIM, None).await;
         let claims = claims.iter().filter(|claim| held(claim)).filter_map(|claim| claim.metadata.name.clone());
         let claims: Vec<_> = claims.filter(|claim| is_second(claim)).collect();
