@@ -8,10 +8,10 @@ use std::thread::JoinHandle;
 
 use kube::api::DynamicObject;
 use serde_json::{Value, json};
-use support::{condition, unique};
+use support::{condition, unique, within};
 
 use crate::workers;
-use crate::world::{CLAIM, CONVERGED, DOMAIN, NAMESPACE, World, within};
+use crate::world::{CLAIM, CONVERGED, DOMAIN, NAMESPACE, World};
 
 pub const GROUP: &str = "roadstead.dev/v1alpha1/ServerGroup";
 

@@ -5,15 +5,18 @@
 mod groups;
 mod scenario;
 mod seeded;
+#[path = "../sweep/mod.rs"]
 mod sweep;
 mod workers;
 #[allow(dead_code, reason = "shared with the tests of survival, which need more of it")]
 mod world;
 
 use groups::Change;
-use scenario::Scenario;
-use sweep::{Fate, LATE_SETTLE, Plan, Site, sweep};
-use world::Weather;
+use scenario::{Pool, Scenario};
+use sweep::{Fate, LATE_SETTLE, Site};
+use world::{Weather, World};
+
+type Plan<'a> = sweep::Plan<'a, Scenario>;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_crash_at_any_write_of_a_nodes_or_groups_creation_or_deletion_leaves_no_trace() {
@@ -27,7 +30,7 @@ async fn a_crash_at_any_write_of_a_nodes_or_groups_creation_or_deletion_leaves_n
         (Scenario::Worker(Change::AddMember), workers, &[Fate::Committed]),
         (Scenario::Worker(Change::Delete), workers, &[Fate::Committed]),
     ];
-    sweep(&scenarios, &Weather::default(), 2).await;
+    every_case(&scenarios, &Weather::default()).await;
 }
 
 /// `make test-crash`.
@@ -63,7 +66,14 @@ async fn a_crash_or_a_lost_reply_at_any_write_of_a_workers_life_leaves_no_trace(
 
 async fn full(scenarios: &[Scenario], sites: &'static [Site]) {
     let weather = Weather { settle: LATE_SETTLE, ..Weather::default() };
-    let all = |&scenario| -> Plan<'static> { (scenario, sites, &Fate::ALL) };
-    let scenarios: Vec<_> = scenarios.iter().map(all).collect();
-    sweep(&scenarios, &weather, 2).await;
+    let whole = |&scenario| -> Plan<'static> { (scenario, sites, &Fate::ALL) };
+    let scenarios: Vec<_> = scenarios.iter().map(whole).collect();
+    every_case(&scenarios, &weather).await;
+}
+
+/// Runs every case of these on two worlds.
+async fn every_case(scenarios: &[Plan<'_>], weather: &Weather) {
+    let worlds = futures::future::join_all([World::start(weather), World::start(weather)]).await;
+    let mut worlds: Vec<_> = worlds.into_iter().map(|world| (world, Pool::default())).collect();
+    sweep::sweep(scenarios, &mut worlds, |cases| cases).await;
 }

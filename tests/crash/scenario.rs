@@ -3,13 +3,39 @@
 use std::net::Ipv4Addr;
 use std::time::Duration;
 
+use cloudsim::Sim;
 use cloudsim::cloudflare::RecordEdit;
 use serde_json::{Value, json};
-use support::{condition, unique};
+use support::{ApiProxy, Operator, condition, unique, within};
 
 use crate::groups::{Change, GROUP, Groups};
+use crate::sweep::{self, Ground};
 use crate::workers;
-use crate::world::{CLAIM, DOMAIN, ENVIRONMENT, NAMESPACE, NODE, RESYNC, World, environment, node, within};
+use crate::world::{CLAIM, CONVERGED, DOMAIN, ENVIRONMENT, NAMESPACE, NODE, RESYNC, World, environment, node};
+
+impl Ground for World {
+    const CONVERGED: Duration = CONVERGED;
+
+    fn sim(&self) -> &Sim {
+        &self.sim
+    }
+
+    fn proxy(&self) -> &ApiProxy {
+        &self.proxy
+    }
+
+    fn operator(&mut self) -> &mut Operator {
+        &mut self.operator
+    }
+
+    fn cloud_writes(&self, since: u64) -> Vec<String> {
+        self.cloud_writes(since)
+    }
+
+    async fn quiet(&self, duration: Duration) -> Result<(), String> {
+        self.quiet(duration).await
+    }
+}
 
 /// One change of one object.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -40,17 +66,11 @@ impl Default for Pool {
     }
 }
 
-impl Scenario {
-    fn kind(self) -> &'static str {
-        match self {
-            Self::CreateNode | Self::DeleteNode | Self::ReplaceNode => NODE,
-            Self::CreateEnvironment | Self::ExpireEnvironment => ENVIRONMENT,
-            Self::Group(_) | Self::Worker(_) => GROUP,
-        }
-    }
+impl sweep::Scenario for Scenario {
+    type World = World;
+    type Pool = Pool;
 
-    /// The name of the object of a new case, which is Ready already where the scenario begins so.
-    pub async fn prepare(self, world: &World, pool: &mut Pool) -> Result<String, String> {
+    async fn prepare(self, world: &World, pool: &mut Pool) -> Result<String, String> {
         let (kind, ready) = match self {
             Self::CreateNode => return Ok(unique("n")),
             Self::CreateEnvironment => return Ok(unique("e")),
@@ -68,8 +88,7 @@ impl Scenario {
         Ok(name)
     }
 
-    /// Leaves the object of a case that went well to later ones.
-    pub fn keep(self, name: &str, pool: &mut Pool) {
+    fn keep(self, name: &str, pool: &mut Pool) {
         match self {
             Self::CreateNode | Self::ReplaceNode => pool.nodes.push(name.to_owned()),
             Self::CreateEnvironment => pool.environments.push(name.to_owned()),
@@ -79,8 +98,7 @@ impl Scenario {
         }
     }
 
-    /// Asks for the change.
-    pub async fn trigger(self, world: &World, name: &str) {
+    async fn trigger(self, world: &World, name: &str) {
         let (cluster, at) = (&world.cluster, Some(NAMESPACE));
         match self {
             Self::CreateNode => drop(cluster.apply(&node(name)).await),
@@ -98,8 +116,7 @@ impl Scenario {
         }
     }
 
-    /// Whether the object says that the change is done; otherwise what it says instead.
-    pub async fn look(self, world: &World, name: &str) -> Result<(), String> {
+    async fn look(self, world: &World, name: &str) -> Result<(), String> {
         if let Self::Group(change) | Self::Worker(change) = self {
             return change.look(world, name).await;
         }
@@ -131,8 +148,7 @@ impl Scenario {
         if done { Ok(()) } else { Err(format!("{:?} {status}", object.metadata.finalizers)) }
     }
 
-    /// Everything that must hold once the change is done, as complaints about what does not.
-    pub async fn oracles(self, world: &World, name: &str) -> Vec<String> {
+    async fn oracles(self, world: &World, _: &mut Pool, name: &str) -> Vec<String> {
         if let Self::Group(change) | Self::Worker(change) = self {
             let complaints = change.complaints(world, name).await;
             return self.at_rest(world, complaints, change.repaired(name)).await;
@@ -163,6 +179,16 @@ impl Scenario {
         }
         complaints.extend(self.claim(world, &fqdn, exists).await);
         self.at_rest(world, complaints, exists.then_some(fqdn)).await
+    }
+}
+
+impl Scenario {
+    fn kind(self) -> &'static str {
+        match self {
+            Self::CreateNode | Self::DeleteNode | Self::ReplaceNode => NODE,
+            Self::CreateEnvironment | Self::ExpireEnvironment => ENVIRONMENT,
+            Self::Group(_) | Self::Worker(_) => GROUP,
+        }
     }
 
     /// What must hold of every object, after what was found of this one: others' things are as they were, and nothing more

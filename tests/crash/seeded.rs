@@ -2,9 +2,13 @@
 
 use std::time::Duration;
 
+use support::within;
+
 use crate::scenario::{Pool, Scenario};
-use crate::sweep::{Case, Fate, Site, run};
-use crate::world::{CONVERGED, Weather, World, operator, within};
+use crate::sweep::{self, Fate, Scenario as _, Site, run};
+use crate::world::{CONVERGED, Weather, World, operator};
+
+type Case = sweep::Case<Scenario>;
 
 /// Listings that run behind a create by less than the settle time: what the intent and the second look are for.
 fn weather(seeded: Option<&'static str>) -> Weather {

@@ -2,14 +2,14 @@
 //! as a process; and in it what belongs to others and must never change.
 
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use cloudsim::cloudflare::{Draft, Limits, RecordInfo, ScriptInfo};
 use cloudsim::digitalocean::{DropletInfo, NewDroplet, Settings};
 use cloudsim::{Options, Sim, cloudflare, digitalocean};
 use kube::api::DynamicObject;
 use serde_json::{Value, json};
-use support::{ApiProxy, Cluster, ControlPlane, Operator, OperatorOptions, SimAddresses, repository};
+use support::{ApiProxy, Cluster, ControlPlane, Operator, OperatorOptions, SimAddresses, repository, within};
 use tokio::task::JoinHandle;
 
 /// The zone of every world.
@@ -160,19 +160,7 @@ impl World {
             let inside = inside.filter(|write| !write.contains("DELETE /apis/roadstead.dev/v1alpha1/hostnameclaims/"));
             self.cloud_writes(journal).into_iter().chain(inside).collect::<Vec<_>>()
         };
-        let (mut last, mut since) = (writes().len(), Instant::now());
-        within(duration * 4 + Duration::from_secs(5), &format!("{duration:?} without a write"), async || {
-            let now = writes();
-            if now.len() != last {
-                (last, since) = (now.len(), Instant::now());
-            }
-            if since.elapsed() >= duration {
-                Ok(())
-            } else {
-                Err(format!("{:?}", now.iter().rev().take(4).collect::<Vec<_>>()))
-            }
-        })
-        .await
+        support::quiet(duration, writes).await
     }
 }
 
@@ -315,22 +303,6 @@ pub fn environment(name: &str) -> String {
         "spec": {"slug": name, "node": {"providerRef": {"name": "do"}, "zoneRef": {"name": "zone"}, "ttl": 60}},
     })
     .to_string()
-}
-
-/// Looks every 20 ms until `probe` answers `Ok`; after `deadline` the error says what was seen last.
-pub async fn within<T>(
-    deadline: Duration,
-    what: &str,
-    mut probe: impl AsyncFnMut() -> Result<T, String>,
-) -> Result<T, String> {
-    let end = Instant::now() + deadline;
-    loop {
-        match probe().await {
-            Ok(found) => return Ok(found),
-            Err(seen) if Instant::now() >= end => return Err(format!("waited {deadline:?} for {what}; last: {seen}")),
-            Err(_) => tokio::time::sleep(Duration::from_millis(50)).await,
-        }
-    }
 }
 
 /// Watches for records that point at a VM on its way out. A droplet takes 300 ms to go, so looking every 25 ms sees it.

@@ -6,10 +6,16 @@
 mod world;
 
 mod apps;
+mod crashes;
+mod failures;
 mod groups;
 mod handover;
 mod nodes;
 mod previews;
+mod registry;
 mod rig;
+#[path = "../sweep/mod.rs"]
+#[allow(dead_code, reason = "shared with the sweep of simulated clouds, which needs more of it")]
+mod sweep;
 mod visitor;
 mod workflow;

@@ -9,12 +9,12 @@ use cloudsim::Options;
 use cloudsim::vms::VmsOptions;
 use kube::api::DynamicObject;
 use serde_json::{Value, json};
-use support::{OperatorOptions, condition, eventually};
+use support::{ApiProxy, Operator, OperatorOptions, condition, eventually};
 use tokio::process::Command;
 use tokio::sync::{Mutex, MutexGuard, OnceCell};
 
 use crate::visitor::Visitor;
-use crate::world::{NODE, World, field};
+use crate::world::{NODE, World, addresses, field};
 
 /// A VM boots and is brought up in a quarter of a minute, but on a machine that builds something else it takes its time.
 pub const BOOT: Duration = Duration::from_secs(300);
@@ -33,6 +33,8 @@ pub struct Rig {
     pub world: World,
     pub env: BTreeMap<String, String>,
     directory: PathBuf,
+    /// What the operator was started with.
+    options: OperatorOptions,
     _alone: MutexGuard<'static, ()>,
 }
 
@@ -102,15 +104,39 @@ impl Rig {
             ("--probe-ca-file", &env["VM_ACME_ROOT"]),
             ("--probe-allow-cidr", &env["VM_SUBNET"]),
         ];
+        let mut started = None;
         let world = World::over(clouds, json!({"name": "example.com"}), |options| {
             let arguments = settings.into_iter().flat_map(|(flag, value)| [flag.to_owned(), value.clone()]).collect();
-            change(OperatorOptions { resync: RESYNC, arguments, ..options })
+            let options = change(OperatorOptions { resync: RESYNC, arguments, ..options });
+            started = Some(options.clone());
+            options
         })
         .await;
+        let options = started.unwrap();
         let yard = json!({"apiVersion": "roadstead.dev/v1alpha1", "kind": "Provider", "metadata": {"name": "yard"},
             "spec": {"static": {"allowedCIDRs": [env["VM_SUBNET"]]}, "allowedNamespaces": {"from": "All"}}});
         world.cluster.apply(&yard.to_string()).await;
-        Self { world, env, directory, _alone: alone }
+        Self { world, env, directory, options, _alone: alone }
+    }
+
+    /// Has another operator take over, with the same settings, which speaks to the API server through a proxy.
+    pub async fn through_a_proxy(&mut self) -> ApiProxy {
+        let proxy = ApiProxy::start(&self.world.control_plane).await;
+        self.world.operator.terminate().await;
+        let options = OperatorOptions { kubeconfig: Some(proxy.kubeconfig()), ..self.options.clone() };
+        let addresses = addresses(&self.world.sim);
+        self.world.operator = Operator::start(&self.world.control_plane, &addresses, options).await;
+        proxy
+    }
+
+    /// The site that does what its variables say (`tests/vm/site`), in the rig's registry, by digest.
+    pub fn site() -> &'static str {
+        &IMAGES.get().unwrap_or_else(|| panic!("there is a rig"))["site"]
+    }
+
+    /// A file of the running rig.
+    pub fn file(&self, name: &str) -> PathBuf {
+        self.directory.join(name)
     }
 
     /// The rig's web server of this version, in its registry.

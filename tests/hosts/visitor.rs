@@ -119,12 +119,14 @@ async fn get(client: &Client, url: &str) -> Result<Page, String> {
     Ok(Page { status, headers, body: answer.text().await.map_err(|error| format!("{error:?}"))? })
 }
 
+/// What was seen of a site until its watch ended.
 #[derive(Debug, Default)]
-struct Seen {
-    answers: usize,
-    /// Each body that differs from the one before it, on either connection.
-    pages: Vec<String>,
-    failures: Vec<String>,
+pub struct Seen {
+    pub answers: usize,
+    /// Every page once, in the order in which they were first seen.
+    pub pages: Vec<String>,
+    /// What was answered with anything but 2xx, or not at all.
+    pub failures: Vec<String>,
     slowest: Duration,
 }
 
@@ -153,19 +155,24 @@ pub struct Watch {
 }
 
 impl Watch {
-    /// Ends it: every request was answered with 2xx. Gives the pages, in the order in which they were first seen.
-    pub async fn unbroken(self, what: &str) -> Vec<String> {
+    /// Ends it.
+    pub async fn end(self) -> Seen {
         self.stop.store(true, Ordering::Relaxed);
         for task in self.tasks {
             task.await.unwrap();
         }
-        let seen = self.seen.lock().unwrap();
+        std::mem::take(&mut *self.seen.lock().unwrap())
+    }
+
+    /// Ends it: every request was answered with 2xx. Gives the pages, in the order in which they were first seen.
+    pub async fn unbroken(self, what: &str) -> Vec<String> {
+        let seen = self.end().await;
         eprintln!("{what}: {} answers, the slowest after {:?}, {:?}", seen.answers, seen.slowest, seen.pages);
         assert!(seen.answers > 0, "{what}: nobody was asked");
         assert!(seen.failures.is_empty(), "{what}: {} of {} failed: {:?}", seen.failures.len(), seen.answers, {
             let shown = seen.failures.len().min(10);
             &seen.failures[..shown]
         });
-        seen.pages.clone()
+        seen.pages
     }
 }

@@ -26,7 +26,7 @@ use crate::host::app::{self, NotPrepared};
 use crate::host::compose::refusal;
 use crate::host::deploy::commands::Place;
 use crate::host::deploy::conclude::{Outcome, conclude};
-use crate::host::deploy::failure::Fault as HostFault;
+use crate::host::deploy::failure::{Fault as HostFault, is_full};
 use crate::host::deploy::plan::Await;
 use crate::host::deploy::seen::Answer;
 use crate::host::deploy::{self};
@@ -127,7 +127,9 @@ impl AppDeploymentReconciler {
             }
             Action::Volumes(name) => {
                 let session = self.session(host(seen, &name)?).await?;
-                let volumes = app::volumes(&session, &seen.place(Vec::new())).await.map_err(unreachable)?;
+                let volumes = app::volumes(&session, &seen.place(Vec::new()))
+                    .await
+                    .map_err(|error| unreachable(&name, &error))?;
                 facts.volumes.insert(name, volumes);
             }
             Action::Settle(name, what) => self.settle(seen, facts, &name, what).await?,
@@ -195,7 +197,8 @@ impl AppDeploymentReconciler {
         if let Some(prepared) = facts.prepared.get(name).filter(|_| stored.images.is_empty()) {
             let session = self.session(host).await?;
             let place = seen.place(Vec::new());
-            let digests = app::digests(&session, &place, &stored.name).await.map_err(unreachable)?;
+            let digests = app::digests(&session, &place, &stored.name).await;
+            let digests = digests.map_err(|error| unreachable(name, &error))?;
             let stored = revisions::set_digests(client, &seen.app, &stored, &prepared.images, &digests).await?;
             facts.stored = Some(stored);
         }
@@ -255,7 +258,7 @@ impl AppDeploymentReconciler {
             Err(NotPrepared::Full(message)) => {
                 facts.refused.insert(name.to_owned(), ("NoSubnetLeft", format!("Node {name}: {message}")));
             }
-            Err(NotPrepared::Ssh(error)) => return Err(unreachable(error)),
+            Err(NotPrepared::Ssh(error)) => return Err(unreachable(name, &error)),
         }
         Ok(())
     }
@@ -265,7 +268,9 @@ impl AppDeploymentReconciler {
         let wanted = plan::wanted(seen, facts, name, Timestamp::now());
         let looked = async {
             let session = self.session(host).await?;
-            app::observe(&session, &seen.place(Vec::new()), wanted.as_ref(), &host.journal).await.map_err(unreachable)
+            let place = seen.place(Vec::new());
+            let looked = app::observe(&session, &place, wanted.as_ref(), &host.journal).await;
+            looked.map_err(|error| unreachable(name, &error))
         };
         let looked = match looked.await {
             Ok(looked) => looked,
@@ -487,13 +492,39 @@ fn host<'a>(seen: &'a Observed, name: &str) -> Result<&'a HostView, Fault> {
     seen.hosts.get(name).ok_or(Fault::Conflict)
 }
 
-/// A host that cannot be talked to now.
-#[expect(clippy::needless_pass_by_value, reason = "what `map_err` hands over")]
-fn unreachable(error: ssh::Error) -> Fault {
-    Fault::transient("HostUnreachable", error.to_string())
+/// A host that cannot be talked to now, or on which nothing can be written.
+fn unreachable(node: &str, error: &ssh::Error) -> Fault {
+    let message = format!("Node {node}: {error}");
+    match error {
+        ssh::Error::Failed { stderr, .. } if is_full(stderr) => Fault::transient("DiskFull", message),
+        _ => Fault::transient("HostUnreachable", message),
+    }
 }
 
 /// Who declares records for this app, and whom to wake.
 fn owner(seen: &Observed) -> Owner {
     Owner { mark: seen.mark.clone(), wake: format!("AppDeployment/{}", Key::of(&*seen.app)) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_host_that_was_reached_and_has_no_room_is_said_to_be_full() {
+        let failed = |stderr: &str| ssh::Error::Failed {
+            what: "preparing the revision r2 of shop".into(),
+            exit: ssh::Exit::Status(1),
+            stderr: stderr.into(),
+        };
+        for (error, expected) in [
+            (failed("head: error writing 'standard output': No space left on device"), "DiskFull"),
+            (failed("docker: not found"), "HostUnreachable"),
+            (ssh::Error::Unreachable { server: "192.0.2.1:22".into(), reason: "refused".into() }, "HostUnreachable"),
+        ] {
+            let fault = unreachable("web-1", &error);
+            let Fault::Transient { reason, message, .. } = &fault else { panic!("{fault:?}") };
+            assert_eq!((*reason, message.contains("Node web-1")), (expected, true), "{message}");
+        }
+    }
 }

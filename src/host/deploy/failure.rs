@@ -104,7 +104,7 @@ impl Fault {
     pub fn of_docker(phase: Phase, stderr: &str) -> Self {
         let said = stderr.to_ascii_lowercase();
         let has = |needles: &[&str]| needles.iter().any(|needle| said.contains(needle));
-        if has(&["no space left on device", "disk quota exceeded"]) {
+        if is_full(stderr) {
             return Self::terminal("DiskFull", stderr);
         }
         if has(&["cannot connect to the docker daemon", "error during connect"]) {
@@ -128,6 +128,13 @@ impl Fault {
             Phase::BeforeSwap | Phase::AfterSwap => Self::terminal("ServiceFailed", stderr),
         }
     }
+}
+
+/// Whether what a host said is that it has no room on its disk.
+#[must_use]
+pub fn is_full(said: &str) -> bool {
+    let said = said.to_ascii_lowercase();
+    ["no space left on device", "disk quota exceeded"].iter().any(|words| said.contains(words))
 }
 
 fn of_registry(stderr: &str, has: impl Fn(&[&str]) -> bool) -> Fault {

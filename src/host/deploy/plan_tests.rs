@@ -8,7 +8,7 @@ use super::journal::{Journal, Stage};
 use super::model::{APP, Behaviour, NAME, World, wanted};
 use super::plan::{Action, Await, Step, plan};
 use super::seen::{Answer, Container, Host, Network, Observed, State};
-use crate::host::compose::overlay::{Ingress, alias};
+use crate::host::compose::overlay::{Ingress, alias, network};
 use crate::host::table::Route;
 
 fn now() -> Timestamp {
@@ -239,6 +239,25 @@ fn the_network_edge_is_the_hosts_and_is_waited_for() {
     let mut seen = at(Stage::Preparing, vec![container("old", Some("r1"), State::Running)]);
     seen.wanted.as_mut().unwrap().ingress = Ingress::Edge;
     assert!(matches!(plan(&seen, now()), Step::Wait(Await::Network(name), _) if name == "edge"));
+}
+
+#[test]
+fn the_apps_own_network_goes_once_caddy_reaches_it_by_edge() {
+    let own = network(APP);
+    let mut seen = at(Stage::Verifying, vec![container("new", Some("r2"), State::Running)]);
+    seen.journal = Journal { live: Some(plain("r2").target()), coming: None, ..seen.journal };
+    seen.wanted.as_mut().unwrap().ingress = Ingress::Edge;
+    let host = Network { ours: false, proxied: true };
+    seen.host.networks = [("edge".to_owned(), host), (own.clone(), Network { ours: true, proxied: true })].into();
+    assert_eq!(plan(&seen, now()), Step::Do(Action::DisconnectProxy(own.clone())));
+    seen.host.networks.get_mut(&own).unwrap().proxied = false;
+    assert_eq!(plan(&seen, now()), Step::Do(Action::RemoveNetwork(own.clone())));
+    // Not before the old revision, which is on it, is gone.
+    seen.host.containers.push(container("old", Some("r1"), State::Running));
+    assert_eq!(plan(&seen, now()), Step::Do(Action::Stop { ids: vec!["old".into()], grace: 10 }));
+    seen.host.containers.pop();
+    seen.wanted.as_mut().unwrap().ingress = Ingress::App(own.clone());
+    assert!(matches!(plan(&seen, now()), Step::Do(Action::ConnectProxy(name)) if name == own));
 }
 
 #[test]

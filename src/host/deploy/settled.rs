@@ -10,6 +10,7 @@ use super::coming::{changes, is_due, networks};
 use super::journal::{Journal, Kept, Target, after};
 use super::plan::{Action, Await, Step, bring_up, drained, record, take_away};
 use super::seen::{Container, Observed, State, ids};
+use crate::host::compose::overlay::network;
 
 /// How long after a start containers that ended again are left alone: Docker starts those again that want it.
 const REVIVAL: Duration = Duration::from_secs(300);
@@ -87,11 +88,21 @@ fn finish(seen: &Observed, wanted: &Wanted, services: bool) -> Option<Step> {
     if let Some(action) = take_away(&seen.host.containers.iter().filter(gone).collect::<Vec<_>>()) {
         return Some(Step::Do(action));
     }
+    if let Some(action) = former_network(seen, wanted) {
+        return Some(Step::Do(action));
+    }
     let images = seen.images();
     if !seen.journal.kept.iter().any(|kept| kept.revision == wanted.revision && kept.images == images) {
         return Some(record(seen.journal.keeping(&wanted.revision, images)));
     }
     prune(seen, &wanted.revision, wanted.history).map(Step::Do)
+}
+
+/// The app's own network, once Caddy reaches the app by another: it would keep its subnet for ever.
+fn former_network(seen: &Observed, wanted: &Wanted) -> Option<Action> {
+    let own = network(&seen.app);
+    let former = seen.host.networks.get(&own).filter(|of| of.ours && wanted.ingress.network() != own)?;
+    Some(if former.proxied { Action::DisconnectProxy(own) } else { Action::RemoveNetwork(own) })
 }
 
 /// The revisions beyond the history, and of their images those that no other revision and no container has.

@@ -58,3 +58,42 @@ pub async fn eventually<L: Look>(deadline: Duration, what: &str, mut probe: impl
         tokio::time::sleep(INTERVAL).await;
     }
 }
+
+/// As [`eventually`] for a probe that says itself what it sees; after `deadline` an error says what was seen last.
+///
+/// # Errors
+/// What was awaited, and what was seen last.
+pub async fn within<T>(
+    deadline: Duration,
+    what: &str,
+    mut probe: impl AsyncFnMut() -> Result<T, String>,
+) -> Result<T, String> {
+    let end = Instant::now() + deadline;
+    loop {
+        match probe().await {
+            Ok(found) => return Ok(found),
+            Err(seen) if Instant::now() >= end => return Err(format!("waited {deadline:?} for {what}; last: {seen}")),
+            Err(_) => tokio::time::sleep(INTERVAL).await,
+        }
+    }
+}
+
+/// Waits until nothing has been added to `writes` for so long. Whoever always finds something to write never gets there.
+///
+/// # Errors
+/// The writes seen last.
+pub async fn quiet(duration: Duration, writes: impl Fn() -> Vec<String>) -> Result<(), String> {
+    let (mut last, mut since) = (writes().len(), Instant::now());
+    within(duration * 4 + Duration::from_secs(5), &format!("{duration:?} without a write"), async || {
+        let now = writes();
+        if now.len() != last {
+            (last, since) = (now.len(), Instant::now());
+        }
+        if since.elapsed() >= duration {
+            Ok(())
+        } else {
+            Err(format!("{:?}", now.iter().rev().take(4).collect::<Vec<_>>()))
+        }
+    })
+    .await
+}

@@ -21,7 +21,7 @@ mod write_counter;
 
 pub use cluster::{Cluster, condition};
 pub use control_plane::ControlPlane;
-pub use eventually::{Look, eventually};
+pub use eventually::{Look, eventually, quiet, within};
 pub use operator::{Operator, OperatorOptions, SimAddresses};
 pub use process::{Supervised, caddy, free_port, repository, unique, workerd};
 pub use proxy::{ApiProxy, Fate, Held, Release, Write};

@@ -186,7 +186,8 @@ fn failed(name: &str, failure: &Failure) -> String {
         _ => "",
     };
     let mut text = format!(
-        "Node {name}: revision {} failed at {step}: {}; {serves}{undone}. It is tried again when the spec changes",
+        "Node {name}: revision {} failed at {step}: {}; {serves}{undone}. It is tried again when the spec, \
+         or a Secret or ConfigMap that it names, changes",
         failure.revision, failure.message
     );
     let logs = failure.logs.as_deref().unwrap_or_default();
