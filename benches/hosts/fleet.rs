@@ -50,7 +50,7 @@ pub async fn measure() {
     bring_up(&world, &hosts).await;
     settle(&hosts, &proxy).await;
     leave_alone(&world, &hosts, &proxy, alone).await;
-    let unknown: BTreeSet<String> = hosts.hosts.iter().flat_map(|host| host.unknown()).collect();
+    let unknown: BTreeSet<String> = hosts.all.iter().flat_map(|host| host.unknown()).collect();
     assert!(unknown.is_empty(), "the hosts here are too simple: they were asked for {unknown:?}");
 }
 
@@ -94,7 +94,7 @@ async fn bring_up(world: &World, hosts: &Hosts) {
     let nodes = world.cluster.count_writes(NODE).await;
     let cpu = processor(world.operator.pid());
     let began = Instant::now();
-    let specs = hosts.hosts.iter().enumerate();
+    let specs = hosts.all.iter().enumerate();
     fleet.create(specs.map(|(n, host)| (format!("host-{n:03}"), spec(host, hosts.port)))).await;
     fleet.until(serves, |_, serving| serving == HOSTS).await;
     let took = began.elapsed();
@@ -122,7 +122,7 @@ async fn settle(hosts: &Hosts, proxy: &ApiProxy) {
 
 async fn leave_alone(world: &World, hosts: &Hosts, proxy: &ApiProxy, alone: u64) {
     println!("\nleaving them alone for {} s, but for one whose Caddy is taken away …", IDLE.as_secs());
-    let broken = &hosts.hosts[BROKEN];
+    let broken = &hosts.all[BROKEN];
     let others = || hosts.sum(|host| count(&host.writes)) - count(&broken.writes);
     let trips = hosts.sum(|host| count(&host.trips));
     let (written, connections) = (others(), hosts.sum(|host| count(&host.connections)));

@@ -25,7 +25,7 @@ const STDERR: u32 = 1;
 
 /// Hosts that listen until this is dropped.
 pub struct Hosts {
-    pub hosts: Vec<Arc<Host>>,
+    pub all: Vec<Arc<Host>>,
     /// The same for all: only their addresses differ.
     pub port: u16,
     _listeners: JoinSet<()>,
@@ -51,12 +51,12 @@ impl Hosts {
             listeners.spawn(listen(listener, config, Door { host: Arc::clone(&host), tls: tls.clone() }));
             hosts.push(host);
         }
-        Self { hosts, port, _listeners: listeners }
+        Self { all: hosts, port, _listeners: listeners }
     }
 
     /// The sum of a count over all hosts.
     pub fn sum(&self, count: impl Fn(&Host) -> usize) -> usize {
-        self.hosts.iter().map(|host| count(host)).sum()
+        self.all.iter().map(|host| count(host)).sum()
     }
 }
 

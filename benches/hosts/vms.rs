@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use jiff::Timestamp;
 use reqwest::StatusCode;
 use roadstead::host::table::IDENTITY_PATH;
-use serde_json::{Value, json};
+use serde_json::json;
 use support::{OperatorOptions, eventually};
 use tokio::net::TcpStream;
 use tokio::time::{sleep, timeout};
@@ -54,7 +54,7 @@ async fn bootstraps(rig: &Rig, namespace: &str) {
         serving.push(identified(address, &name).await - reachable);
         rig.bootstrapped(namespace, &name).await;
         certified.push(reachable.elapsed());
-        let pull = pull(rig, &rig.vm(namespace, &name).await).await;
+        let pull = pull(&rig.vm(namespace, &name).await).await;
         own.push(serving[n - 1].saturating_sub(pull));
         pulled.push(pull);
     }
@@ -107,8 +107,8 @@ async fn identified(address: IpAddr, name: &str) -> Instant {
 }
 
 /// How long a VM takes to pull what bootstrapping pulls. It has nothing of it afterwards but that.
-async fn pull(rig: &Rig, vm: &Vm<'_>) -> Duration {
-    let (caddy, router) = (rig.image("caddy"), rig.image("router"));
+async fn pull(vm: &Vm<'_>) -> Duration {
+    let (caddy, router) = (Rig::image("caddy"), Rig::image("router"));
     let script = format!(
         "exec 3>&1 >/dev/null; docker rm -f $(docker ps -aq); docker image prune -af; start=$(date +%s%N); \
          docker pull -q {caddy} && docker pull -q {router} && echo $(($(date +%s%N) - start)) >&3"
@@ -132,7 +132,7 @@ fn app(namespace: &str, image: &str, answer: &str) -> String {
 async fn deploys(rig: &Rig, namespace: &str) {
     rig.apply_node(namespace, "web-1", json!({})).await;
     rig.bootstrapped(namespace, "web-1").await;
-    let (vm, image, visitor) = (rig.vm(namespace, "web-1").await, rig.image("site"), rig.visitor());
+    let (vm, image, visitor) = (rig.vm(namespace, "web-1").await, Rig::image("site"), rig.visitor());
     rig.world.cluster.apply(&app(namespace, &image, "r0")).await;
     settled(rig, namespace, &vm).await;
     visitor.sees(SITE, 200, "r0").await;
@@ -182,7 +182,7 @@ async fn settled(rig: &Rig, namespace: &str, vm: &Vm<'_>) {
     eventually(SOON, "the end of the revision before", async || {
         let count = vm.run("docker ps --all --quiet --filter label=com.docker.compose.service=web | wc -l").await?;
         let status = rig.world.cluster.get(APP, Some(namespace), "shop").await.unwrap().data["status"].clone();
-        let active = status["phase"] == Value::from("Active");
+        let active = status["phase"] == "Active";
         if count == "1" && active { Ok(()) } else { Err(format!("{count} containers, {status}")) }
     })
     .await;

@@ -115,7 +115,7 @@ impl Rig {
 
     /// What is in the rig's registry under this name: `caddy`, `router`, or `site`, which does what its variables say.
     #[allow(dead_code, reason = "for benchmarks")]
-    pub fn image(&self, name: &str) -> String {
+    pub fn image(name: &str) -> String {
         IMAGES.get().unwrap()[name].clone()
     }
 
