@@ -66,7 +66,9 @@ impl Version {
 fn names(version: &Version) -> Table {
     let (port, chat) = (version.app.port, version.chat.port);
     let many: Vec<String> = (0..NAMES).map(|n| format!("site-{n}.tenants.example.com")).collect();
-    let many = many.iter().map(|name| (name.as_str(), Route::Upstream { alias: name.replace('.', "-").into(), port }));
+    let many = many
+        .iter()
+        .map(|name| (name.as_str(), Route::Upstream { alias: name.replace('.', "-").into(), port, peer: None }));
     rig::table(many.chain([("app.test", upstream(port)), ("chat.test", upstream(chat))]))
 }
 

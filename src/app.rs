@@ -249,6 +249,7 @@ async fn lead(start: Start, shutdown: watch::Receiver<bool>) -> anyhow::Result<(
         settings: settings.hosts.settings(acme_roots),
         events: events.clone(),
         wake: wakes.of_nodes(),
+        wake_app: wakes.of_apps(),
         resync: settings.resync,
     }));
     let node_deps = NodeDeps {
@@ -271,7 +272,8 @@ async fn lead(start: Start, shutdown: watch::Receiver<bool>) -> anyhow::Result<(
     let nodes = NodeReconciler::new(node_deps, bootstraps.clone());
     let asker_ca = probe_ca.clone();
     let (transitions, all) = mpsc::channel(TRANSITIONS);
-    let changes = available::split(all, TRANSITIONS, wakes.of_apps());
+    let wake = wakes.of_apps();
+    let changes = available::split(all, TRANSITIONS, move |app| wake(app));
     let reach = Arc::new(Reach::new(client.clone(), registry.clone(), caches.zones.clone()));
     let engine = probe::Engine::start(
         probe::Settings {
@@ -306,7 +308,7 @@ async fn lead(start: Start, shutdown: watch::Receiver<bool>) -> anyhow::Result<(
         read_only: settings.read_only,
     };
     let wake = wakes.of_apps();
-    let apps = Arc::new(AppDeploymentReconciler::new(deployed, move |key| wake(key.clone())));
+    let apps = Arc::new(AppDeploymentReconciler::new(deployed, move |key| wake(key)));
     wakes.follow_isolation(engine.isolated(), caches.groups.clone());
     let limits = settings.gateway.history_limits();
     let open = |file: &PathBuf| Store::open(file, limits).with_context(|| format!("--history-file {}", file.display()));

@@ -152,10 +152,10 @@ impl Wakes {
         Box::new(move |name| put(&providers, [Key::cluster(name)]))
     }
 
-    /// What is called with an app of which a probe says something new.
-    pub fn of_apps(&self) -> impl Fn(Key) + Send + 'static {
+    /// What is called with an app about which there is something new.
+    pub fn of_apps(&self) -> Arc<dyn Fn(&Key) + Send + Sync> {
         let apps = self.apps.clone();
-        move |key| put(&apps, [key])
+        Arc::new(move |key| put(&apps, [key.clone()]))
     }
 
     /// Has every group looked at when the prober loses, or gets back, its network. Until the prober is gone.

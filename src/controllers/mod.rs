@@ -21,12 +21,12 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use kube::core::{Selector, SelectorExt};
 use sha2::{Digest, Sha256};
 
-use crate::api::condition::{self, Desired, READY};
+use crate::api::condition::{self, Desired, READY, RECONCILING, STALLED};
 use crate::api::refs::{AllowedNamespaces, NamespacesFrom};
 use crate::dns::Refusal;
 use crate::outside::OutsideError;
 use crate::runtime::claims::{Reservation, Standing};
-use crate::runtime::driver::{Step, Wait};
+use crate::runtime::driver::{Outcome, Step, Wait};
 use crate::runtime::fault::Fault;
 
 /// The step that follows from an outside that gave no result, or that asks to wait: `Ready` keeps its value, since
@@ -109,6 +109,47 @@ pub fn set_paused(conditions: &mut Vec<Condition>, message: &str, generation: Op
         condition::set(conditions, unknown, generation, now);
     }
     condition::set(conditions, Desired::yes("Paused", "Paused", message), generation, now);
+}
+
+/// What a pass that ended so means for `Ready`: `done` if all is in place. While it is false, `Reconciling` or `Stalled`
+/// says the same. An object that `was_ready` stays so over what says nothing against it.
+pub fn set_ready(
+    conditions: &mut Vec<Condition>,
+    outcome: &Outcome,
+    was_ready: bool,
+    done: impl FnOnce() -> Desired,
+    generation: Option<i64>,
+    now: Timestamp,
+) {
+    let (ready, companion) = match outcome {
+        Outcome::Done => (done(), None),
+        Outcome::Waiting(wait) if wait.keep_ready && was_ready => return,
+        Outcome::Failed { .. } if was_ready => return,
+        Outcome::Waiting(wait) => (Desired::no(READY, wait.reason, wait.message.clone()), Some(RECONCILING)),
+        Outcome::Failed { reason, message } => (Desired::no(READY, reason, message.clone()), Some(RECONCILING)),
+        Outcome::Stopped { reason, message } => (Desired::no(READY, reason, message.clone()), Some(STALLED)),
+    };
+    for type_ in [RECONCILING, STALLED] {
+        if companion == Some(type_) {
+            let same = Desired { type_, status: Some(true), ..ready.clone() };
+            condition::set(conditions, same, generation, now);
+        } else {
+            condition::remove(conditions, type_);
+        }
+    }
+    condition::set(conditions, ready, generation, now);
+}
+
+/// The phase that follows from the conditions.
+#[must_use]
+pub fn phase(deleting: bool, conditions: &[Condition]) -> &'static str {
+    let is = |type_| condition::is_true(conditions, type_);
+    match (deleting, is(READY), is(STALLED)) {
+        (true, _, _) => "Deleting",
+        (_, true, _) => "Active",
+        (_, _, true) => "Error",
+        _ => "Provisioning",
+    }
 }
 
 /// The step that follows from what somebody else holds: `field` says who asked for it, `reason` that it is taken.

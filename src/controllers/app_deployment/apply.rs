@@ -11,6 +11,7 @@ use kube::{Api, Resource};
 use serde_json::json;
 
 use super::AppDeploymentReconciler;
+use super::available::ill;
 use super::material::{self, Around, revisions};
 use super::observe::{HostView, Observed};
 use super::plan::{self, Action, Facts, Rollback};
@@ -30,7 +31,7 @@ use crate::host::deploy::seen::Answer;
 use crate::host::deploy::{self};
 use crate::host::routes;
 use crate::host::ssh::{self, Session};
-use crate::host::table::{Route, Table};
+use crate::host::table::Route;
 use crate::probe::site::Site;
 use crate::runtime::bounded;
 use crate::runtime::cache::Key;
@@ -39,9 +40,6 @@ use crate::runtime::fault::Fault;
 
 /// How long one question from outside may take: the first of a name waits for its certificate.
 const OUTSIDE: Duration = Duration::from_secs(15);
-/// How long a revision has to answer from outside; and where a certificate has to come first.
-const ANSWERS: Duration = Duration::from_secs(30);
-const CERTIFIES: Duration = Duration::from_secs(120);
 
 /// What the object refers to, as it was just read.
 #[derive(Debug, Clone)]
@@ -198,7 +196,7 @@ impl AppDeploymentReconciler {
         let gone = revisions::prune(client, &seen.app, &facts.known, &keep, limit).await?;
         facts.known.retain(|known| !gone.contains(&known.name));
         let settled = super::memory::Settled { at: Timestamp::now(), what };
-        self.memory.of(&seen.app, &host.uid()).set_settled(Some(settled));
+        self.memory.of(&seen.app, &host.uid()).set_settled(settled);
         Ok(())
     }
 
@@ -250,19 +248,24 @@ impl AppDeploymentReconciler {
 
     async fn look_at(&self, seen: &Observed, facts: &mut Facts, name: &str) -> Result<(), Fault> {
         let host = host(seen, name)?;
-        let wanted = wanted(seen, facts, name);
+        let wanted = plan::wanted(seen, facts, name, Timestamp::now());
         let looked = async {
             let session = self.session(host).await?;
             app::observe(&session, &seen.place(Vec::new()), wanted.as_ref(), &host.journal).await.map_err(unreachable)
         };
-        match looked.await {
-            Ok(looked) => drop(facts.looked.insert(name.to_owned(), looked)),
-            Err(_) if wanted.is_none() && plan::is_late(seen, Timestamp::now()) => {
-                self.leave(seen, facts, name).await?;
+        let looked = match looked.await {
+            Ok(looked) => looked,
+            // How long a host that is only left is waited for is not decided here.
+            Err(fault) if wanted.is_none() => {
+                facts.unreached.insert(name.to_owned(), fault.to_string());
+                return Ok(());
             }
             Err(fault) => return Err(fault),
-        }
-        facts.answers.insert(name.to_owned(), self.memory.of(&seen.app, &host.uid()).answers());
+        };
+        let memory = self.memory.of(&seen.app, &host.uid());
+        memory.set_ill(host.journal.live.as_ref().and_then(|live| ill(&looked, &live.revision, name)));
+        facts.answers.insert(name.to_owned(), memory.answers());
+        facts.looked.insert(name.to_owned(), looked);
         facts.asked.remove(name);
         Ok(())
     }
@@ -293,7 +296,7 @@ impl AppDeploymentReconciler {
         name: &str,
         action: deploy::Action,
     ) -> Result<Option<AppDeploymentStatus>, Fault> {
-        let view = plan::view(seen, facts, name, wanted(seen, facts, name)).ok_or(Fault::Conflict)?;
+        let view = plan::view(seen, facts, name, Timestamp::now()).ok_or(Fault::Conflict)?;
         let host = host(seen, name)?;
         let session = self.session(host).await?;
         // Whatever becomes of it, the host is another one then.
@@ -337,15 +340,7 @@ impl AppDeploymentReconciler {
             }
             Err(error) => return lost(error),
         };
-        let own = |name: &str| names.contains(name) || routes.contains_key(name);
-        let others = table.iter().filter(|(name, _)| !own(name)).map(|(name, route)| (name.to_owned(), route.clone()));
-        let mut all: BTreeMap<String, Route> = others.collect();
-        all.extend(routes.clone());
-        if let Some(fqdn) = &host.fqdn {
-            // The Node's own name is never without an answer.
-            all.entry(fqdn.to_string()).or_insert(Route::Placeholder);
-        }
-        match Table::new(table.node().clone(), all) {
+        match table.with(names, routes, host.fqdn.as_ref().map(Fqdn::as_str)) {
             Ok(table) => routes::write(session, &table).await.map_or_else(lost, |()| Outcome::Done),
             Err(error) => Outcome::Failed(HostFault::terminal("SwapRefused", &error.to_string())),
         }
@@ -425,13 +420,6 @@ fn concluded(
     (view.journal != journal).then(|| report::noted(seen, name, &journal))
 }
 
-/// What is wanted on a host: nothing if the app is to leave it.
-fn wanted(seen: &Observed, facts: &Facts, name: &str) -> Option<deploy::Wanted> {
-    let stays = seen.hosts.get(name).is_some_and(|host| host.target);
-    let ends = seen.deleting() || plan::expired(seen, Timestamp::now());
-    plan::wanted(seen, facts, name).filter(|_| stays && !ends)
-}
-
 /// Whether no server answers with any of the addresses.
 async fn forgotten(
     servers: &[std::net::SocketAddr],
@@ -452,17 +440,12 @@ async fn forgotten(
     last
 }
 
-/// What the Node says, and how long a revision has to answer from outside: the first answer of a name waits for its
-/// certificate.
+/// What the Node says, and how long a revision has to answer from outside.
 fn around(seen: &Observed, node: Option<&Node>, host_access: bool) -> Around {
-    let is_known = |domain: &crate::api::app_deployment::Domain| {
-        Fqdn::parse(&domain.name).is_ok_and(|name| names::serves(seen, &name))
-    };
-    let known = seen.app.spec.domains.iter().all(is_known) && !seen.status.domains.is_empty();
     Around {
         health_path: node.map_or_else(|| "/".to_owned(), |node| node.spec.health_path.clone()),
         host_access,
-        external_timeout: if known { ANSWERS } else { CERTIFIES },
+        external_timeout: plan::patience(seen),
     }
 }
 

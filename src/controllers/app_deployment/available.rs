@@ -18,6 +18,7 @@ use tokio::sync::mpsc;
 use crate::api::app_deployment::AppDeployment;
 use crate::api::condition::Desired;
 use crate::dns::propagation::Confirmation;
+use crate::host::deploy::seen::{self, Container, State};
 use crate::probe::site::Site;
 use crate::probe::{Check, Engine, Failure, Health, Target, Transition, Verdict, reason};
 use crate::runtime::cache::Key;
@@ -163,13 +164,13 @@ pub fn app_of(transition: &Transition) -> Option<Key> {
 pub fn split(
     mut all: mpsc::Receiver<Transition>,
     ahead: usize,
-    wake: impl Fn(Key) + Send + 'static,
+    wake: impl Fn(&Key) + Send + 'static,
 ) -> mpsc::Receiver<Transition> {
     let (sender, others) = mpsc::channel(ahead);
     tokio::spawn(async move {
         while let Some(transition) = all.recv().await {
             match app_of(&transition) {
-                Some(app) => wake(app),
+                Some(app) => wake(&app),
                 // Nobody is there to take it when the process ends.
                 None => drop(sender.send(transition).await),
             }
@@ -178,18 +179,55 @@ pub fn split(
     others
 }
 
+impl Reading {
+    /// Whether visitors of any name are failed at a Node.
+    #[must_use]
+    pub fn fails_at(&self, node: &str) -> bool {
+        let fails = |site: &Seen| site.verdict.as_ref().is_some_and(|verdict| verdict.health == Health::Unhealthy);
+        self.sites.iter().flatten().any(|site| site.node == node && fails(site))
+    }
+}
+
 /// What follows for a name from what the zone's own servers answer: they send visitors elsewhere than to the Nodes that
-/// serve it. Of a proxied name nothing follows, since the proxy's addresses are what they answer; nor from silence.
+/// serve it. From silence nothing follows.
 #[must_use]
-pub fn dns_mismatch(domain: &str, proxied: bool, confirmation: &Confirmation) -> Option<Failure> {
+pub fn dns_mismatch(domain: &str, confirmation: &Confirmation) -> Option<Failure> {
     let Confirmation::Differs(what) = confirmation else { return None };
-    (!proxied).then(|| {
-        let message = format!(
-            "visitors of {domain} are sent elsewhere than to the Node that serves it: {what}; look for records of that \
-             name which somebody else has written"
-        );
-        Failure { reason: DNS_MISMATCH, message }
-    })
+    let message = format!(
+        "visitors of {domain} are sent elsewhere than to the Node that serves it: {what}; look for records of that name \
+         which somebody else has written"
+    );
+    Some(Failure { reason: DNS_MISMATCH, message })
+}
+
+/// What the host says is the matter with the app whose revision `live` serves: the nearest explanation of what visitors
+/// get. The message stays the same for as long as that does.
+#[must_use]
+pub fn ill(host: &seen::Host, live: &str, node: &str) -> Option<Failure> {
+    if host.full {
+        let message =
+            format!("the disk of Node {node} is full: make room there, for example with `docker system prune`");
+        return Some(Failure { reason: "DiskFull", message });
+    }
+    let what = |container: &Container| {
+        let entry = container.revision.as_deref() == Some(live);
+        let (reason, what) = match (container.state, container.oom_killed) {
+            (State::Created | State::Running, false) => return None,
+            // A service beside the entry may have done all it had to do.
+            (State::Exited, false) if !entry && container.exit_code == 0 => return None,
+            (_, true) => ("OOMKilled", "was ended for want of memory".to_owned()),
+            (State::Exited, _) => ("ContainerExited", format!("ended with code {}", container.exit_code)),
+            (_, _) => ("ContainerRestarting", format!("ends again and again, with code {}", container.exit_code)),
+        };
+        let service = &container.service;
+        let message = format!("the container of service `{service}` {what}: see `docker logs` on Node {node}");
+        Some((!entry, Failure { reason, message }))
+    };
+    let lasting = |container: &&Container| {
+        !container.one_off && container.revision.as_ref().is_none_or(|revision| revision == live)
+    };
+    let found = host.containers.iter().filter(lasting).filter_map(what);
+    found.min_by_key(|(beside, _)| *beside).map(|(_, failure)| failure)
 }
 
 /// What the condition is made of.
@@ -198,10 +236,10 @@ pub struct View<'a> {
     pub reading: &'a Reading,
     /// Whether visitors get the maintenance page because the spec says so.
     pub maintenance: bool,
-    /// Names that the zone's servers answer wrongly, by [`dns_mismatch`].
-    pub mismatches: &'a [Failure],
-    /// What the host itself says is the matter with the app's containers, by Node, where it was asked.
-    pub causes: &'a BTreeMap<String, Failure>,
+    /// Names that the zone's servers answer wrongly, by [`dns_mismatch`]; `None` if they were not asked.
+    pub mismatches: Option<&'a [Failure]>,
+    /// What the host itself says is the matter with the app, by Node: see [`ill`].
+    pub causes: &'a BTreeMap<&'a str, Failure>,
     /// The condition as it is.
     pub before: Option<&'a Condition>,
 }
@@ -232,13 +270,17 @@ pub fn available(view: &View<'_>) -> Option<Desired> {
         return keep();
     }
     let mut failing: Vec<_> = sites.iter().filter_map(|site| failing(site, view.causes)).collect();
-    failing.extend(view.mismatches.iter().map(|failure| Failing { at: None, failure: failure.clone() }));
+    let mismatches = view.mismatches.unwrap_or_default();
+    failing.extend(mismatches.iter().map(|failure| Failing { at: None, failure: failure.clone() }));
     failing.sort_by_key(|failing| rank(failing.failure.reason));
     if let Some((worst, others)) = failing.split_first() {
         return Some(Desired::no(AVAILABLE, worst.failure.reason, words(worst, others)));
     }
     if sites.iter().any(|site| site.verdict.is_none()) {
         return keep();
+    }
+    if view.mismatches.is_none() && view.before.is_some_and(|before| before.reason == DNS_MISMATCH) {
+        return None;
     }
     Some(Desired::yes(AVAILABLE, "Serving", "every name of the app is served by every Node that it leads to"))
 }
@@ -249,11 +291,11 @@ struct Failing {
     failure: Failure,
 }
 
-fn failing(site: &Seen, causes: &BTreeMap<String, Failure>) -> Option<Failing> {
+fn failing(site: &Seen, causes: &BTreeMap<&str, Failure>) -> Option<Failing> {
     let verdict = site.verdict.as_ref().filter(|verdict| verdict.health == Health::Unhealthy)?;
     let seen = Failure { reason: verdict.reason, message: verdict.message.clone() };
     // What ails its containers explains what an app answers, but not that nobody gets as far as the app.
-    let cause = causes.get(&site.node).filter(|_| rank(seen.reason) >= BEHIND);
+    let cause = causes.get(site.node.as_str()).filter(|_| rank(seen.reason) >= BEHIND);
     Some(Failing {
         at: Some(format!("{} at Node {}", site.domain, site.node)),
         failure: cause.cloned().unwrap_or(seen),

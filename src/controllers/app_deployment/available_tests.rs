@@ -38,8 +38,8 @@ struct World {
     sites: Option<Vec<Seen>>,
     isolated: bool,
     maintenance: bool,
-    mismatches: Vec<Failure>,
-    causes: BTreeMap<String, Failure>,
+    mismatches: Option<Vec<Failure>>,
+    causes: BTreeMap<&'static str, Failure>,
     before: Option<Condition>,
 }
 
@@ -53,7 +53,7 @@ impl World {
         let view = View {
             reading: &reading,
             maintenance: self.maintenance,
-            mismatches: &self.mismatches,
+            mismatches: self.mismatches.as_deref(),
             causes: &self.causes,
             before: self.before.as_ref(),
         };
@@ -139,7 +139,7 @@ fn where_nothing_is_live_nothing_serves_and_maintenance_comes_before_everything(
 fn while_our_own_network_is_down_the_condition_stays_as_it_is() {
     for verdict in [None, GOOD, Some(Err(reason::TIMEOUT))] {
         let mut world = World { isolated: true, ..World::of([site("a.test", "n1", verdict)]) };
-        world.mismatches = vec![Failure { reason: DNS_MISMATCH, message: "elsewhere".into() }];
+        world.mismatches = Some(vec![Failure { reason: DNS_MISMATCH, message: "elsewhere".into() }]);
         assert_eq!(world.reason(), Some((None, "NotProbedYet")));
         for before in [said("True", "Serving"), said("False", "Upstream502")] {
             world.before = Some(before);
@@ -151,7 +151,7 @@ fn while_our_own_network_is_down_the_condition_stays_as_it_is() {
 #[test]
 fn what_ails_the_containers_explains_what_the_app_answers_but_not_a_dead_host() {
     let exited = Failure { reason: "ContainerExited", message: "web exited with status 1".into() };
-    let causes = BTreeMap::from([("n1".to_owned(), exited)]);
+    let causes = BTreeMap::from([("n1", exited)]);
     for (reason, node, expected) in [
         (reason::UPSTREAM_502, "n1", "ContainerExited"),
         (reason::UNEXPECTED_STATUS, "n1", "ContainerExited"),
@@ -167,16 +167,53 @@ fn what_ails_the_containers_explains_what_the_app_answers_but_not_a_dead_host() 
 }
 
 #[test]
+fn the_nearest_explanation_is_a_full_disk_then_the_entry_service_then_what_is_beside_it() {
+    let container = |service: &str, revision: Option<&str>, state, exit_code, oom_killed| Container {
+        id: "c".into(),
+        service: service.into(),
+        app: None,
+        revision: revision.map(str::to_owned),
+        one_off: false,
+        hash: None,
+        image: "i".into(),
+        state,
+        health: None,
+        exit_code,
+        oom_killed,
+        restarts: 3,
+    };
+    let of = |containers: &[Container], full| {
+        let host = seen::Host { containers: containers.to_vec(), full, ..seen::Host::default() };
+        ill(&host, "r2", "n1").map(|failure| (failure.reason, failure.message))
+    };
+    let well = container("web", Some("r2"), State::Running, 0, false);
+    let migrated = container("migrate", None, State::Exited, 0, false);
+    let old = container("web", Some("r1"), State::Exited, 137, true);
+    assert_eq!(of(&[well.clone(), migrated.clone(), old], false), None);
+    let db = container("db", None, State::Exited, 1, false);
+    assert!(of(&[well, db.clone()], false).unwrap().1.contains("`db` ended with code 1"));
+    for (state, code, oom, reason) in [
+        (State::Exited, 0, false, "ContainerExited"),
+        (State::Restarting, 2, false, "ContainerRestarting"),
+        (State::Running, 0, true, "OOMKilled"),
+    ] {
+        let web = container("web", Some("r2"), state, code, oom);
+        let (said, message) = of(&[db.clone(), migrated.clone(), web.clone()], false).unwrap();
+        assert!(said == reason && message.contains("`web`") && message.contains("Node n1"), "{said}: {message}");
+        assert_eq!(of(&[web], true).unwrap().0, "DiskFull");
+    }
+}
+
+#[test]
 fn a_name_that_leads_elsewhere_is_not_available_however_well_its_node_answers() {
     let differs = Confirmation::Differs("192.0.2.53:53 answers a.test A with 198.51.100.9".into());
-    for (proxied, confirmation, expected) in [
-        (false, differs.clone(), Some((Some(false), "DNSMismatch"))),
-        (true, differs, Some((Some(true), "Serving"))),
-        (false, Confirmation::Confirmed, Some((Some(true), "Serving"))),
-        (false, Confirmation::Unreachable("no answer".into()), Some((Some(true), "Serving"))),
+    for (confirmation, expected) in [
+        (differs, Some((Some(false), "DNSMismatch"))),
+        (Confirmation::Confirmed, Some((Some(true), "Serving"))),
+        (Confirmation::Unreachable("no answer".into()), Some((Some(true), "Serving"))),
     ] {
         let mut world = World::of([site("a.test", "n1", GOOD)]);
-        world.mismatches = dns_mismatch("a.test", proxied, &confirmation).into_iter().collect();
+        world.mismatches = Some(dns_mismatch("a.test", &confirmation).into_iter().collect());
         let says = world.says().unwrap();
         assert_eq!(Some((says.0, says.1)), expected, "{confirmation:?}");
         assert_eq!(says.1 == DNS_MISMATCH, says.2.contains("198.51.100.9"), "{}", says.2);
@@ -238,7 +275,7 @@ async fn a_site_that_goes_down_wakes_its_app_and_what_is_not_an_app_s_goes_on_in
     let (sender, all) = mpsc::channel(1);
     let engine = Engine::with_prober(settings, switch.clone(), fastrand::Rng::with_seed(1), sender);
     let (woken, mut wakes) = mpsc::unbounded_channel();
-    let mut others = split(all, 1, move |key| woken.send(key).unwrap());
+    let mut others = split(all, 1, move |key| woken.send(key.clone()).unwrap());
     let availability = Availability::new(engine.clone());
     let shop = app("shop", "web");
     assert_eq!(availability.reading(&shop).sites, None);

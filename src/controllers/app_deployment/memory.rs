@@ -12,6 +12,7 @@ use super::apply::Finished;
 use crate::api::app_deployment::AppDeployment;
 use crate::host::app::Prepared;
 use crate::host::deploy::seen::Answer;
+use crate::probe::Failure;
 
 /// As what an app was last seen to be whole on a host.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -46,6 +47,7 @@ struct State {
     running: bool,
     finished: Option<Finished>,
     settled: Option<Settled>,
+    ill: Option<Failure>,
 }
 
 impl Memory {
@@ -118,8 +120,18 @@ impl Place {
         self.state().settled.clone()
     }
 
-    /// Remembers that, or that it is not any more.
-    pub fn set_settled(&self, settled: Option<Settled>) {
-        self.state().settled = settled;
+    /// Remembers that.
+    pub fn set_settled(&self, settled: Settled) {
+        self.state().settled = Some(settled);
+    }
+
+    /// What the host said last is the matter with the app there.
+    pub fn ill(&self) -> Option<Failure> {
+        self.state().ill.clone()
+    }
+
+    /// Remembers that, or that nothing is.
+    pub fn set_ill(&self, ill: Option<Failure>) {
+        self.state().ill = ill;
     }
 }

@@ -24,6 +24,7 @@ use crate::controllers::node::observe::unusable;
 use crate::controllers::{environment, is_allowed};
 use crate::host::deploy::Journal;
 use crate::host::deploy::commands::Place;
+use crate::probe::Failure;
 use crate::probe::site::Site;
 use crate::runtime::cache::Key;
 use crate::runtime::claims::{Claimant, Reservation, Role, Standing};
@@ -62,7 +63,6 @@ pub struct Observed {
 
 /// A Node as an app sees it.
 #[derive(Debug, Clone)]
-#[expect(clippy::struct_excessive_bools, reason = "each says one thing of it")]
 pub struct HostView {
     /// The object; `None` if there is none of this name, or only another one than the app went to.
     pub node: Option<Arc<Node>>,
@@ -74,8 +74,8 @@ pub struct HostView {
     pub address: Option<IpAddr>,
     /// Its name.
     pub fqdn: Option<Fqdn>,
-    /// Whether its name is published.
-    pub published: bool,
+    /// How often its Node had to put the host in order again, in this process: the app may have lost something there.
+    pub restored: u64,
     /// What was recorded of the app there.
     pub journal: Journal,
     /// Whether something is being done there that outlives a pass.
@@ -84,6 +84,8 @@ pub struct HostView {
     pub finished: bool,
     /// As what the app was last seen to be whole there.
     pub settled: Option<Settled>,
+    /// What the host said, when it was looked at, is the matter with the app there.
+    pub ill: Option<Failure>,
 }
 
 /// The Nodes an app should be on, or why there is none, as reason and message.
@@ -179,11 +181,12 @@ impl AppDeploymentReconciler {
                 blocked: node.as_deref().and_then(|node| blocked(node)),
                 address: node.as_deref().and_then(address),
                 fqdn: node.as_ref().and_then(|n| Fqdn::parse(n.status.as_ref()?.fqdn.as_deref()?).ok()),
-                published: node.as_deref().is_some_and(|node| holds(node, "Resolvable")),
+                restored: self.deps.hosts.restored(&uid),
                 journal: journal.unwrap_or_default(),
                 busy: memory.busy(),
                 finished,
                 settled: memory.settled(),
+                ill: memory.ill(),
                 node,
             };
             (name, host)

@@ -4,17 +4,16 @@ use std::collections::BTreeMap;
 
 use jiff::Timestamp;
 
-use super::available::{AVAILABLE, View, available};
+use super::available::{AVAILABLE, View, available, dns_mismatch};
 use super::names::{Name, lead};
 use super::observe::Observed;
 use super::plan::{Facts, Rollback, deploying, expired};
 use crate::api::app_deployment::{AppDeploymentStatus, DomainStatus, NodeState, Notes, Verification};
-use crate::api::condition::{self, Desired, READY, RECONCILING, STALLED, whole_seconds};
+use crate::api::condition::{self, Desired, READY, STALLED, whole_seconds};
 use crate::api::names::Fqdn;
-use crate::controllers::set_paused;
+use crate::controllers::{phase, set_paused, set_ready};
 use crate::dns;
-use crate::host::deploy::seen::State;
-use crate::host::deploy::{self, Journal};
+use crate::host::deploy::Journal;
 use crate::probe::Failure;
 use crate::runtime::driver::Outcome;
 use crate::runtime::events::Note;
@@ -55,40 +54,37 @@ pub fn status(seen: &Observed, facts: &Facts, outcome: &Outcome, now: Timestamp)
         (journal.attempts, journal.not_before) = (None, None);
     }
     status.journal.take_if(|journal| *journal == crate::api::status::Journal::default());
+    let causes = seen.hosts.iter().filter_map(|(name, host)| Some((name.as_str(), host.ill.clone()?))).collect();
+    let mismatches = mismatches(seen, facts, now);
     let view = View {
         reading: &seen.available,
         maintenance: seen.app.spec.maintenance,
-        mismatches: &[],
-        causes: &causes(seen, facts),
+        mismatches: mismatches.as_deref(),
+        causes: &causes,
         before: condition::get(&seen.status.conditions, AVAILABLE),
     };
     if let Some(serves) = available(&view) {
         condition::set(&mut status.conditions, serves, generation, now);
     }
-    ready(seen, outcome, was_current, &mut status, now);
+    let was_ready = was_current && !seen.deleting() && condition::is_true(&seen.status.conditions, READY);
+    set_ready(&mut status.conditions, outcome, was_ready, || in_place(seen, now), generation, now);
+    status.phase = Some(match phase(seen.deleting(), &status.conditions) {
+        "Active" if expired(seen, now) => "Expired".to_owned(),
+        phase => phase.to_owned(),
+    });
     status
 }
 
-/// What ails the containers of the revision that serves, on the hosts that were looked at.
-fn causes(seen: &Observed, facts: &Facts) -> BTreeMap<String, Failure> {
-    let of = |(name, host): (&String, &deploy::seen::Host)| {
-        let live = seen.hosts.get(name)?.journal.live.as_ref()?;
-        let ill = host.containers.iter().find(|c| c.revision.as_ref() == Some(&live.revision) && !c.one_off)?;
-        let service = &ill.service;
-        let (reason, what) = match (ill.state, ill.oom_killed) {
-            (_, true) => {
-                ("OOMKilled", format!("was ended for want of memory, and started {} times again", ill.restarts))
-            }
-            (State::Exited, _) => ("ContainerExited", format!("ended with code {}", ill.exit_code)),
-            (State::Restarting, _) => {
-                ("ContainerRestarting", format!("ends again and again, with code {}", ill.exit_code))
-            }
-            (State::Created | State::Running, _) => return None,
-        };
-        let message = format!("the container of service `{service}` {what}: see `docker logs` on Node {name}");
-        Some((name.clone(), Failure { reason, message }))
-    };
-    facts.looked.iter().filter_map(of).collect()
+/// Names that the zones' own servers were asked for in this pass, and answer wrongly; `None` if none was asked for.
+fn mismatches(seen: &Observed, facts: &Facts, now: Timestamp) -> Option<Vec<Failure>> {
+    if seen.deleting() || expired(seen, now) {
+        return None;
+    }
+    let serving = seen.status.domains.iter().filter(|domain| domain.phase.as_deref() == Some(SERVING));
+    let names = serving.filter_map(|domain| Fqdn::parse(&domain.name).ok());
+    let answers: Vec<_> = names.filter_map(|name| Some((facts.authority.get(&name)?, name))).collect();
+    let wrong = answers.iter().filter_map(|(answer, name)| dns_mismatch(name.as_str(), answer)).collect();
+    (!answers.is_empty()).then_some(wrong)
 }
 
 /// Which revision is wanted, which one was before, and what the seed's fields say of them.
@@ -269,41 +265,6 @@ fn in_place(seen: &Observed, now: Timestamp) -> Desired {
         }
         None => Desired::yes(READY, "Deployed", "the revision that the spec asks for serves on every Node"),
     }
-}
-
-/// Ready, Reconciling, Stalled and the phase.
-fn ready(seen: &Observed, outcome: &Outcome, was_current: bool, status: &mut AppDeploymentStatus, now: Timestamp) {
-    let generation = status.observed_generation;
-    let was_ready = was_current && condition::is_true(&seen.status.conditions, READY);
-    let keeps = |keep: bool| keep && was_ready && !seen.deleting();
-    let (ready, companion) = match outcome {
-        Outcome::Done => (Some(in_place(seen, now)), None),
-        Outcome::Waiting(w) if keeps(w.keep_ready) => (None, None),
-        Outcome::Failed { .. } if keeps(true) => (None, None),
-        Outcome::Waiting(w) => (Some(Desired::no(READY, w.reason, w.message.clone())), Some(RECONCILING)),
-        Outcome::Failed { reason, message } => (Some(Desired::no(READY, reason, message.clone())), Some(RECONCILING)),
-        Outcome::Stopped { reason, message } => (Some(Desired::no(READY, reason, message.clone())), Some(STALLED)),
-    };
-    if let Some(ready) = ready {
-        for type_ in [RECONCILING, STALLED] {
-            if companion == Some(type_) {
-                let same = Desired { type_, status: Some(true), ..ready.clone() };
-                condition::set(&mut status.conditions, same, generation, now);
-            } else {
-                condition::remove(&mut status.conditions, type_);
-            }
-        }
-        condition::set(&mut status.conditions, ready, generation, now);
-    }
-    let is = |type_| condition::is_true(&status.conditions, type_);
-    let phase = match (seen.deleting(), is(READY), is(STALLED)) {
-        (true, _, _) => "Deleting",
-        (_, true, _) if expired(seen, now) => "Expired",
-        (_, true, _) => "Active",
-        (_, _, true) => "Error",
-        _ => "Provisioning",
-    };
-    status.phase = Some(phase.to_owned());
 }
 
 /// What to tell people about the way from the `old` status to the `new` one.

@@ -52,6 +52,8 @@ pub struct Hosts {
     pool: Pool,
     /// Who changes a host holds its lock, by Node UID.
     locks: Mutex<HashMap<String, Arc<tokio::sync::Mutex<()>>>>,
+    /// How often each was put in order again, by Node UID.
+    restored: Mutex<HashMap<String, u64>>,
 }
 
 impl Hosts {
@@ -61,7 +63,8 @@ impl Hosts {
         let defaults = PoolOptions::default();
         // A look may come late.
         let idle = defaults.idle.max(resync * 2);
-        Self { cluster, keys, pool: Pool::new(PoolOptions { idle, ..defaults }), locks: Mutex::default() }
+        let pool = Pool::new(PoolOptions { idle, ..defaults });
+        Self { cluster, keys, pool, locks: Mutex::default(), restored: Mutex::default() }
     }
 
     /// The connection to a Node's host: its key, its pins, its address from the Node's spec and status. At the first
@@ -99,6 +102,18 @@ impl Hosts {
         lock.lock_owned().await
     }
 
+    /// How often the Node's host was put in order again since this process began: what apps had there may be lost.
+    #[must_use]
+    pub fn restored(&self, uid: &str) -> u64 {
+        let restored = self.restored.lock().unwrap_or_else(PoisonError::into_inner);
+        restored.get(uid).copied().unwrap_or_default()
+    }
+
+    /// Counts that once more.
+    pub fn count_restored(&self, uid: &str) {
+        *self.restored.lock().unwrap_or_else(PoisonError::into_inner).entry(uid.to_owned()).or_default() += 1;
+    }
+
     /// What every site of the Node answers at [`IDENTITY_PATH`](crate::host::table::IDENTITY_PATH): derived from the
     /// Node's mark (cluster id and UID), 32 hex digits of a SHA-256.
     #[must_use]
@@ -130,6 +145,7 @@ impl Hosts {
         self.keys.unpin(node).await?;
         self.pool.forget(&uid);
         self.locks.lock().unwrap_or_else(PoisonError::into_inner).remove(&uid);
+        self.restored.lock().unwrap_or_else(PoisonError::into_inner).remove(&uid);
         Ok(())
     }
 

@@ -24,6 +24,12 @@ fn notes<'a>(app: &'a AppDeployment, node: &Node) -> Option<&'a NodeState> {
     states.into_iter().find(is_here)
 }
 
+/// Whether an app has noted anything of itself on this Node.
+#[must_use]
+pub fn is_on(app: &AppDeployment, node: &Node) -> bool {
+    notes(app, node).is_some()
+}
+
 fn names(state: &NodeState) -> impl Iterator<Item = &str> {
     let noted = state.journal.as_ref().and_then(|journal| journal.0.get("names")).and_then(Value::as_array);
     noted.into_iter().flatten().filter_map(Value::as_str)
@@ -122,7 +128,7 @@ mod tests {
     }
 
     fn upstream(alias: &str) -> Route {
-        Route::Upstream { alias: alias.into(), port: 8080 }
+        Route::Upstream { alias: alias.into(), port: 8080, peer: None }
     }
 
     fn set(names: &[&str]) -> BTreeSet<String> {

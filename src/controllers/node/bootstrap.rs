@@ -74,6 +74,8 @@ pub struct BootstrapDeps {
     pub events: Events,
     /// Called with a Node about whose host there is something new.
     pub wake: Arc<dyn Fn(&Key) + Send + Sync>,
+    /// Called with an app on a host that was put in order again.
+    pub wake_app: Arc<dyn Fn(&Key) + Send + Sync>,
     /// How often a host is looked at.
     pub resync: Duration,
 }
@@ -399,6 +401,13 @@ impl Job {
             if !done.is_empty() {
                 self.note(Note::normal(reason, done.join("; ")));
             }
+        }
+        if acts.iter().any(|act| act.cause == Cause::Repair) {
+            self.deps.hosts.count_restored(&self.node.uid().unwrap_or_default());
+            let all = self.deps.apps.all();
+            all.iter()
+                .filter(|app| apps::is_on(app, &self.node))
+                .for_each(|app| (self.deps.wake_app)(&Key::of(&**app)));
         }
     }
 

@@ -9,7 +9,7 @@ use crate::api::node::{Addresses, CaddyStatus, CaddyTarget, NodeStatus, RecordSt
 use crate::api::refs::HostManagement;
 use crate::api::status::Journal;
 use crate::cloud::Vm;
-use crate::controllers::{hosts, set_paused};
+use crate::controllers::{hosts, phase, set_paused};
 use crate::dns::propagation::Confirmation;
 use crate::dns::{Declared, Published};
 use crate::runtime::claims::Reservation;
@@ -327,13 +327,5 @@ fn ready(seen: &Observed, outcome: &Outcome, late: bool, was_current: bool, stat
         Outcome::Done => condition::remove(&mut status.conditions, REPLACE),
         _ => {}
     }
-    let is_ready = condition::is_true(&status.conditions, READY);
-    let is_stalled = condition::is_true(&status.conditions, STALLED);
-    let phase = match (deleting, is_ready, is_stalled) {
-        (true, _, _) => "Deleting",
-        (_, true, _) => "Active",
-        (_, _, true) => "Error",
-        _ => "Provisioning",
-    };
-    status.phase = Some(phase.to_owned());
+    status.phase = Some(phase(deleting, &status.conditions).to_owned());
 }

@@ -7,11 +7,11 @@ use super::observe::Observed;
 use super::plan::{Facts, is_of_worker, names};
 use super::publish::Names;
 use super::worker::{self, report::WORKER_READY};
-use crate::api::condition::{self, Desired, READY, RECONCILING, STALLED};
+use crate::api::condition::{self, Desired, READY, STALLED};
 use crate::api::names::Fqdn;
 use crate::api::probe::ProbeType;
 use crate::api::server_group::{AddressesStatus, ServerGroupStatus, TxtStatus};
-use crate::controllers::set_paused;
+use crate::controllers::{phase, set_paused, set_ready};
 use crate::dns::{self, Content, Declared, Refusal};
 use crate::runtime::claims::Reservation;
 use crate::runtime::driver::Outcome;
@@ -60,7 +60,9 @@ pub fn status(seen: &Observed, facts: &Facts, outcome: &Outcome, now: Timestamp)
         (journal.attempts, journal.not_before) = (None, None);
     }
     status.journal.take_if(|journal| *journal == crate::api::status::Journal::default());
-    ready(seen, outcome, was_current, &mut status, now);
+    let was_ready = was_current && !seen.deleting() && condition::is_true(&seen.status.conditions, READY);
+    set_ready(&mut status.conditions, outcome, was_ready, || in_place(seen), generation, now);
+    status.phase = Some(phase(seen.deleting(), &status.conditions).to_owned());
     status
 }
 
@@ -159,40 +161,6 @@ fn in_place(seen: &Observed) -> Desired {
         return Desired::yes(READY, "NoHealthyServers", format!("no server is healthy, and {at} says so"));
     }
     Desired::yes(READY, "Ready", format!("{at} names the healthy servers"))
-}
-
-/// Ready, Reconciling, Stalled and the phase.
-fn ready(seen: &Observed, outcome: &Outcome, was_current: bool, status: &mut ServerGroupStatus, now: Timestamp) {
-    let generation = status.observed_generation;
-    let was_ready = was_current && condition::is_true(&seen.status.conditions, READY);
-    let keeps = |keep: bool| keep && was_ready && !seen.deleting();
-    let (ready, companion) = match outcome {
-        Outcome::Done => (Some(in_place(seen)), None),
-        Outcome::Waiting(w) if keeps(w.keep_ready) => (None, None),
-        Outcome::Failed { .. } if keeps(true) => (None, None),
-        Outcome::Waiting(w) => (Some(Desired::no(READY, w.reason, w.message.clone())), Some(RECONCILING)),
-        Outcome::Failed { reason, message } => (Some(Desired::no(READY, reason, message.clone())), Some(RECONCILING)),
-        Outcome::Stopped { reason, message } => (Some(Desired::no(READY, reason, message.clone())), Some(STALLED)),
-    };
-    if let Some(ready) = ready {
-        for type_ in [RECONCILING, STALLED] {
-            if companion == Some(type_) {
-                let same = Desired { type_, status: Some(true), ..ready.clone() };
-                condition::set(&mut status.conditions, same, generation, now);
-            } else {
-                condition::remove(&mut status.conditions, type_);
-            }
-        }
-        condition::set(&mut status.conditions, ready, generation, now);
-    }
-    let is = |type_| condition::is_true(&status.conditions, type_);
-    let phase = match (seen.deleting(), is(READY), is(STALLED)) {
-        (true, _, _) => "Deleting",
-        (_, true, _) => "Active",
-        (_, _, true) => "Error",
-        _ => "Provisioning",
-    };
-    status.phase = Some(phase.to_owned());
 }
 
 /// What to tell people about the way from the `old` status to the `new` one.

@@ -11,7 +11,8 @@ use crate::host::ssh::Error;
 pub(super) const HAND: &str = r#"set -eu
 umask 077
 export LC_ALL=C
-scratch=$(mktemp -d)
+# In memory, so that a full disk keeps nobody from looking.
+scratch=$(mktemp -d -p /run 2>/dev/null || mktemp -d)
 trap 'rm -rf "$scratch"' EXIT
 hand() {
   printf '%s %s\n' "$1" "$(wc -c <"$2")"
@@ -25,6 +26,15 @@ inspect() {
       exit 1
     fi
   cat "$scratch/found"
+}
+# Hands over as the section `$1` what `docker compose config` with the options `$2` says, or what it complains of.
+config() {
+  if eval "$compose config $2" >"$scratch/config" 2>"$scratch/complaint"; then
+    hand "$1" "$scratch/config"
+  elif ! docker compose version >/dev/null; then
+    exit 1
+  fi
+  hand complaint "$scratch/complaint"
 }
 "#;
 

@@ -106,7 +106,8 @@ fn read(said: &Handed, place: &Place, names: &BTreeSet<&String>) -> Result<Host,
     let used: BTreeSet<&str> = said.lines("used").collect();
     let images = said.lines("images").map(|id| (id.to_owned(), used.contains(id))).collect();
     let routes = said.get("table").map(|table| routes(table, names)).unwrap_or_default();
-    Ok(Host { containers, networks, routes, images, directory: said.get("directory").is_some() })
+    let is = |name| said.get(name).is_some();
+    Ok(Host { containers, networks, routes, images, directory: is("directory"), full: is("full") })
 }
 
 fn container(inspected: Inspected) -> Container {

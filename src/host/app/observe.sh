@@ -34,4 +34,6 @@ if [ $# -gt 0 ]; then
   inspect container inspect --format '{{.Image}}' <"$scratch/ids" >"$scratch/all"
   hand used "$scratch/all"
 fi
+full=$(df -Pk /var/lib/docker /opt/roadstead 2>/dev/null | awk 'NR > 1 && $4 < 65536') || true
+[ -z "$full" ] || hand full /dev/null
 hand end /dev/null

@@ -5,10 +5,5 @@ revision=$2
 compose=$3
 cat >"$directory/revisions/$revision/overlay.new"
 ln -sfnT "revisions/$revision/files" "$directory/files"
-if eval "$compose config --hash '*'" >"$scratch/hashes" 2>"$scratch/complaint"; then
-  hand hashes "$scratch/hashes"
-elif ! docker compose version >/dev/null; then
-  exit 1
-fi
-hand complaint "$scratch/complaint"
+config hashes "--hash '*'"
 hand end /dev/null

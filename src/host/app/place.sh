@@ -35,10 +35,5 @@ hand networks "$scratch/networks"
 cat /proc/net/route >"$scratch/routes"
 hand routes "$scratch/routes"
 
-if eval "$compose config --format json" >"$scratch/config" 2>"$scratch/complaint"; then
-  hand config "$scratch/config"
-elif ! docker compose version >/dev/null; then
-  exit 1
-fi
-hand complaint "$scratch/complaint"
+config config "--format json"
 hand end /dev/null

@@ -38,6 +38,8 @@ pub struct Host {
     pub images: BTreeMap<String, bool>,
     /// Whether the app's directory is there.
     pub directory: bool,
+    /// Whether a disk that the app is on has less than 64 MiB left.
+    pub full: bool,
 }
 
 /// A container.

@@ -145,9 +145,12 @@ pub(super) fn remove(seen: &Observed, facts: &Facts, name: &str, now: Timestamp)
         return wait("Removing", deploying(name, host), WATCHED, false);
     }
     if host.blocked.is_some() {
-        return out_of_reach(seen, name, now);
+        return out_of_reach(seen, name, &blocked(seen, name).1, now);
     }
-    let Some(view) = view(seen, facts, name, None) else { return Step::Do(Action::Look(name.to_owned())) };
+    if let Some(why) = facts.unreached.get(name) {
+        return out_of_reach(seen, name, why, now);
+    }
+    let Some(view) = view(seen, facts, name, now) else { return Step::Do(Action::Look(name.to_owned())) };
     match deploy(&view, now) {
         HostStep::Gone => Step::Record(Box::new(report::without(seen, name))),
         step => removing(translate(seen, facts, name, host, step, now), name, host),
@@ -165,11 +168,10 @@ fn removing(step: Option<AppStep>, name: &str, host: &HostView) -> AppStep {
     }
 }
 
-fn out_of_reach(seen: &Observed, name: &str, now: Timestamp) -> AppStep {
+fn out_of_reach(seen: &Observed, name: &str, why: &str, now: Timestamp) -> AppStep {
     if is_late(seen, now) {
         return Step::Do(Action::Leave(name.to_owned()));
     }
-    let (_, why) = blocked(seen, name);
     let message = format!(
         "the app cannot be taken away from Node {name}, because {why}: bring the Node back, delete it, or leave the \
          app there with the annotation roadstead.dev/abandon=host"
@@ -179,8 +181,7 @@ fn out_of_reach(seen: &Observed, name: &str, now: Timestamp) -> AppStep {
 
 /// Whether the app has been waiting for its hosts for so long that one of them is taken for dead: it must not keep the
 /// object for ever.
-#[must_use]
-pub fn is_late(seen: &Observed, now: Timestamp) -> bool {
+fn is_late(seen: &Observed, now: Timestamp) -> bool {
     let deleted = seen.app.metadata.deletion_timestamp.as_ref().map(|time| time.0);
     let moved = seen.status.journal.as_ref().and_then(|journal| journal.moved_at.as_ref()).map(|time| time.0);
     let since = deleted.or(seen.expires_at()).or(moved);

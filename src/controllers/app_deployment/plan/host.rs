@@ -4,15 +4,20 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 
-use super::super::names::{domains, names, proven};
+use super::super::names::{domains, names, proven, serves};
 use super::super::observe::{HostView, Observed};
 use super::super::report;
-use super::{Action, AppStep, Facts, WATCHED, blocked, publish, stop, wait};
+use super::{Action, AppStep, Facts, WATCHED, blocked, expired, publish, stop, wait};
+use crate::api::names::Fqdn;
 use crate::host::deploy::failure::{Failure, Fallback, Phase};
 use crate::host::deploy::journal::Stage;
 use crate::host::deploy::plan::{Await, Step as HostStep, plan};
 use crate::host::deploy::{self, Journal};
 use crate::runtime::driver::Step;
+
+/// How long a revision has to answer from outside; and where a certificate has to come first.
+const ANSWERS: Duration = Duration::from_secs(30);
+const CERTIFIES: Duration = Duration::from_secs(120);
 
 /// The next step on a host; `None` if what is wanted runs there, whole.
 pub(super) fn work(seen: &Observed, facts: &Facts, name: &str, now: Timestamp) -> Option<AppStep> {
@@ -35,7 +40,7 @@ pub(super) fn work(seen: &Observed, facts: &Facts, name: &str, now: Timestamp) -
     if let Some(step) = publish::publish(seen, facts, names, now) {
         return Some(step);
     }
-    let Some(view) = view(seen, facts, name, wanted(seen, facts, name)) else {
+    let Some(view) = view(seen, facts, name, now) else {
         return Some(Step::Do(Action::Look(name.to_owned())));
     };
     translate(seen, facts, name, host, plan(&view, now), now)
@@ -43,18 +48,29 @@ pub(super) fn work(seen: &Observed, facts: &Facts, name: &str, now: Timestamp) -
 
 /// What is wanted on a host; `None` if the app is to leave it, or the revision was not prepared there.
 #[must_use]
-pub fn wanted(seen: &Observed, facts: &Facts, name: &str) -> Option<deploy::Wanted> {
+pub fn wanted(seen: &Observed, facts: &Facts, name: &str, now: Timestamp) -> Option<deploy::Wanted> {
+    if seen.deleting() || expired(seen, now) || !seen.hosts.get(name)?.target {
+        return None;
+    }
     let prepared = facts.prepared.get(name)?;
     let names = proven(seen, names(seen, prepared.entry.domain.as_ref()).ok()?);
     Some(deploy::Wanted { domains: domains(seen, &names, name), ..prepared.wanted.clone() })
 }
 
+/// How long a revision has to answer from outside: the first answer of a name waits for its certificate.
+#[must_use]
+pub fn patience(seen: &Observed) -> Duration {
+    let mut names = seen.app.spec.domains.iter().map(|domain| Fqdn::parse(&domain.name));
+    let known = names.all(|name| name.is_ok_and(|name| serves(seen, &name))) && !seen.status.domains.is_empty();
+    if known { ANSWERS } else { CERTIFIES }
+}
+
 /// What is known of a host to the deploy's plan; `None` if it was not looked at.
-pub fn view(seen: &Observed, facts: &Facts, name: &str, wanted: Option<deploy::Wanted>) -> Option<deploy::Observed> {
+pub fn view(seen: &Observed, facts: &Facts, name: &str, now: Timestamp) -> Option<deploy::Observed> {
     let answers = facts.answers.get(name).cloned().unwrap_or_default();
     Some(deploy::Observed {
         app: seen.mark.key.clone(),
-        wanted,
+        wanted: wanted(seen, facts, name, now),
         journal: seen.hosts.get(name)?.journal.clone(),
         host: facts.looked.get(name)?.clone(),
         internal: answers.internal,

@@ -21,7 +21,7 @@ use jiff::Timestamp;
 use super::apply::Reading;
 use super::material::Material;
 use super::material::revisions::Stored;
-use super::memory::Answers;
+use super::memory::{Answers, Settled};
 use super::names::lead;
 use super::observe::{HostView, Observed};
 use super::report;
@@ -38,8 +38,8 @@ use crate::host::deploy::rollout::{self, Around, Standing, Turn, rollout};
 use crate::runtime::claims::{self, Reservation, Role};
 use crate::runtime::driver::{Outcome, Step, Wait};
 
-pub(super) use backward::{expired, is_late};
-pub(super) use host::{deploying, view, wanted};
+pub(super) use backward::expired;
+pub(super) use host::{deploying, patience, view, wanted};
 pub use rollback::Rollback;
 
 /// What may be done for an app.
@@ -111,6 +111,8 @@ pub struct Facts {
     pub prepared: BTreeMap<String, Arc<Prepared>>,
     /// Why nothing can be, by host: reason and message.
     pub refused: BTreeMap<String, (&'static str, String)>,
+    /// Why a host that the app leaves cannot be looked at, by host.
+    pub unreached: BTreeMap<String, String>,
     /// What was seen, by host.
     pub looked: BTreeMap<String, deploy::seen::Host>,
     /// What was answered, by host.
@@ -140,6 +142,8 @@ pub type AppStep = Step<Action, AppDeploymentStatus>;
 
 /// Something that a watch announces.
 const WATCHED: Duration = Duration::from_secs(60);
+/// For how long what a host said of an app counts while visitors there are failed.
+const ILL: Duration = Duration::from_secs(30);
 /// How soon to look again at what is on its way.
 const SOON: Duration = Duration::from_secs(2);
 
@@ -231,11 +235,14 @@ fn forwards(seen: &Observed, facts: &Facts, now: Timestamp) -> AppStep {
         Turn::NoTarget => wait("NoTarget", "no Node is a target; nothing is taken away for that", WATCHED, false),
         Turn::Repoint | Turn::WaitOut(_) | Turn::Remove(_) | Turn::Done { .. } => {
             let what = fingerprint(seen, reading);
-            let whole =
-                |host: &HostView| host.settled.as_ref().is_some_and(|settled| is_fresh(seen, settled, &what, now));
-            let due = seen.hosts.iter().filter(|(_, host)| host.target && !whole(host) && host.blocked.is_none());
-            match due.map(|(name, _)| name).next() {
-                Some(name) => host::work(seen, facts, name, now)
+            let whole = |name: &str, host: &HostView| {
+                host.settled.as_ref().is_some_and(|settled| is_fresh(seen, name, settled, &what, now))
+            };
+            let due =
+                seen.hosts.iter().find(|(name, host)| host.target && !whole(name, host) && host.blocked.is_none());
+            match due {
+                Some((name, _)) => host::work(seen, facts, name, now)
+                    .or_else(|| publish::compare(seen, facts))
                     .unwrap_or_else(|| Step::Do(Action::Settle(name.clone(), what.clone()))),
                 None => after_hosts(seen, facts, &turn, now),
             }
@@ -244,21 +251,22 @@ fn forwards(seen: &Observed, facts: &Facts, now: Timestamp) -> AppStep {
 }
 
 /// As what a host was last seen to be whole, and whether that was lately enough.
-fn is_fresh(seen: &Observed, settled: &super::memory::Settled, what: &str, now: Timestamp) -> bool {
+fn is_fresh(seen: &Observed, name: &str, settled: &Settled, what: &str, now: Timestamp) -> bool {
     // Before the next resync, so that each of those looks.
-    let fresh = seen.resync.mul_f64(0.8);
+    let fresh = if seen.available.fails_at(name) { ILL } else { seen.resync.mul_f64(0.8) };
     settled.what == what && Duration::try_from(now.duration_since(settled.at)).is_ok_and(|age| age < fresh)
 }
 
 /// Everything by which an app that is in place may have to be looked at again.
 fn fingerprint(seen: &Observed, reading: &Reading) -> String {
     let leads: Vec<_> = lead(seen).iter().filter_map(|host| host.address).collect();
-    let hosts: Vec<_> = seen.hosts.iter().filter(|(_, h)| h.target).map(|(name, h)| (name, h.uid())).collect();
+    let hosts: Vec<_> = seen.hosts.iter().filter(|(_, h)| h.target).map(|(n, h)| (n, h.uid(), h.restored)).collect();
     let live: Vec<_> = seen.hosts.values().map(|h| h.journal.live.as_ref().map(|live| &live.revision)).collect();
     let proven = seen.status.domains.iter().filter(|domain| domain.verification.as_ref().is_some_and(|v| v.seen));
     let proven: Vec<_> = proven.map(|domain| &domain.name).collect();
+    let ill: Vec<_> = seen.hosts.keys().filter(|name| seen.available.fails_at(name)).collect();
     let generation = seen.app.metadata.generation;
-    format!("{generation:?} {} {} {leads:?} {hosts:?} {live:?} {proven:?}", reading.revision, reading.cause)
+    format!("{generation:?} {} {} {leads:?} {hosts:?} {live:?} {proven:?} {ill:?}", reading.revision, reading.cause)
 }
 
 /// What remains once every target is as it should be.

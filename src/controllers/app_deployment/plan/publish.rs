@@ -80,22 +80,33 @@ fn declared(seen: &Observed, facts: &Facts, zone: &ZoneView, wanted: Vec<Desired
 
 /// Whether the zone's own servers know the name: nobody would find the certificate's challenge before.
 fn propagated(seen: &Observed, facts: &Facts, name: &Name) -> Option<AppStep> {
-    let zone = seen.zones.iter().find(|zone| Some(&zone.name) == name.zone.as_ref())?;
+    name.zone.as_ref()?;
     let known = seen.status.domains.iter().find(|domain| domain.name == name.name.as_str());
-    if zone.authority.is_empty() || known.and_then(|known| known.phase.as_deref()) != Some(report::PENDING) {
+    if known.and_then(|known| known.phase.as_deref()) != Some(report::PENDING) {
         return None;
     }
-    let (declared, _) = facts.declared.get(&zone.name)?;
-    let records: Vec<_> = declared.iter().filter(|record| record.name == name.name).cloned().collect();
     match facts.authority.get(&name.name) {
-        _ if records.is_empty() => None,
-        None => Some(Step::Do(Action::AskAuthority(name.name.clone(), records))),
+        None => question(seen, facts, &name.name),
         Some(Confirmation::Differs(_)) => {
             let message = format!("{} is published; waiting until the zone's own servers answer with it", name.name);
             Some(wait("Propagating", message, SOON, false))
         }
         Some(Confirmation::Confirmed | Confirmation::Unreachable(_)) => None,
     }
+}
+
+/// Has the zones' own servers asked where they send visitors: what somebody else writes there is seen nowhere else.
+pub(super) fn compare(seen: &Observed, facts: &Facts) -> Option<AppStep> {
+    let names = facts.declared.values().flat_map(|(records, _)| records).map(|record| &record.name);
+    names.filter(|name| !facts.authority.contains_key(name)).find_map(|name| question(seen, facts, name))
+}
+
+/// To ask a zone's own servers for a name; `None` where none are known, or nothing is published.
+fn question(seen: &Observed, facts: &Facts, name: &Fqdn) -> Option<AppStep> {
+    let zone = seen.zone_of(name).filter(|zone| !zone.authority.is_empty())?;
+    let (declared, _) = facts.declared.get(&zone.name)?;
+    let records: Vec<_> = declared.iter().filter(|record| record.name == *name).cloned().collect();
+    (!records.is_empty()).then(|| Step::Do(Action::AskAuthority(name.clone(), records)))
 }
 
 /// For how long a cache may hold a record of the app.

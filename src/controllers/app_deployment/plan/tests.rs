@@ -1,315 +1,15 @@
-use std::collections::{BTreeMap, BTreeSet};
+mod cloud;
+
 use std::time::Duration;
 
-use jiff::Timestamp;
-use kube::core::ObjectMeta;
-
+use self::cloud::{Cloud, host};
 use super::*;
-use crate::api::app_deployment::{AppDeployment, Domain, LocalRef, NodeState, Target};
+use crate::api::app_deployment::Domain;
 use crate::api::claim::Holder;
 use crate::api::condition;
-use crate::api::names::{ClusterId, Mark};
-use crate::api::node::Node;
-use crate::controllers::app_deployment::available;
-use crate::controllers::app_deployment::memory::Settled;
-use crate::controllers::app_deployment::observe::ZoneView;
-use crate::controllers::app_deployment::{observe, report};
-use crate::host::compose::Entry;
-use crate::host::compose::strategy::{Kind, Strategy};
-use crate::host::deploy::conclude::conclude;
-use crate::host::deploy::model::{APP, Behaviour, NAME, World, wanted};
-use crate::runtime::claims::Claimant;
-
-/// An app, and model hosts on which what it plans is done.
-struct Cloud {
-    seen: Observed,
-    facts: Facts,
-    worlds: BTreeMap<String, World>,
-    now: Timestamp,
-    /// The revision that the spec comes to.
-    revision: String,
-    /// What was done outside, in order.
-    log: Vec<String>,
-    /// Why no host takes the Compose file.
-    refused: Option<(&'static str, String)>,
-    /// The volumes of the app on every host.
-    volumes: BTreeSet<String>,
-}
-
-fn node(name: &str) -> Arc<Node> {
-    let metadata = ObjectMeta { name: Some(name.into()), uid: Some(format!("uid-{name}")), ..ObjectMeta::default() };
-    Arc::new(Node { metadata, ..Node::default() })
-}
-
-fn host(name: &str, last: u8) -> observe::HostView {
-    observe::HostView {
-        node: Some(node(name)),
-        target: true,
-        blocked: None,
-        address: Some(IpAddr::from([203, 0, 113, last])),
-        fqdn: Fqdn::parse(&format!("{name}.example.com")).ok(),
-        published: true,
-        journal: deploy::Journal::default(),
-        busy: false,
-        finished: false,
-        settled: None,
-    }
-}
-
-fn zone() -> ZoneView {
-    ZoneView {
-        name: "example-com".into(),
-        domain: Fqdn::parse("example.com").unwrap(),
-        allowed: true,
-        allow_apex: false,
-        ttl: 300,
-        running: true,
-        unusable: None,
-        authority: vec!["192.0.2.53:53".parse().unwrap()],
-    }
-}
-
-fn reading(revision: &str) -> Reading {
-    Reading { revision: revision.into(), cause: "1".into(), compose_hash: "sha256:1".into() }
-}
-
-impl Cloud {
-    /// An app with one name, to be on these Nodes.
-    fn of(nodes: &[&str]) -> Self {
-        let domains = vec![Domain { name: NAME.into(), ..Domain::default() }];
-        let target = Target { node_ref: Some(LocalRef { name: nodes[0].into() }), ..Target::default() };
-        let spec = crate::api::app_deployment::AppDeploymentSpec { target, domains, ..Default::default() };
-        let mut app = AppDeployment::new("shop", spec);
-        app.metadata.uid = Some("a".into());
-        app.metadata.generation = Some(1);
-        let mark = Mark { cluster: ClusterId::parse("c1").unwrap(), owner: "o".into(), key: APP.into() };
-        let holder = Holder { kind: "AppDeployment".into(), name: "shop".into(), uid: "a".into() };
-        let hosts = (1..).zip(nodes).map(|(last, name)| ((*name).to_owned(), host(name, last))).collect();
-        let seen = Observed {
-            app: Arc::new(app),
-            status: AppDeploymentStatus::default(),
-            mark,
-            claimant: Claimant { namespace: "shop".into(), holder },
-            no_target: None,
-            hosts,
-            zones: vec![zone()],
-            standings: BTreeMap::new(),
-            available: available::Reading::default(),
-            pool: "10.89.0.0/16".parse().unwrap(),
-            resync: Duration::from_secs(300),
-            ttl_cap: None,
-            read_only: false,
-        };
-        let worlds: BTreeMap<_, _> = nodes.iter().map(|name| ((*name).to_owned(), World::new())).collect();
-        let now = World::new().now;
-        let mut cloud = Self {
-            seen,
-            facts: Facts::default(),
-            worlds,
-            now,
-            revision: String::new(),
-            log: Vec::new(),
-            refused: None,
-            volumes: BTreeSet::new(),
-        };
-        cloud.want("r1", Behaviour::Well);
-        cloud
-    }
-
-    /// An app that is in place.
-    fn live(nodes: &[&str]) -> Self {
-        let mut cloud = Self::of(nodes);
-        assert_eq!(cloud.run(), Step::Done);
-        cloud.log.clear();
-        cloud
-    }
-
-    /// The spec comes to this revision from now on, which does this on every host.
-    fn want(&mut self, revision: &str, behaviour: Behaviour) {
-        self.worlds.values_mut().for_each(|world| world.want(revision, behaviour));
-        self.revision = revision.into();
-        let app = Arc::make_mut(&mut self.seen.app);
-        app.metadata.generation = app.metadata.generation.map(|generation| generation + 1);
-    }
-
-    fn app(&mut self) -> &mut AppDeployment {
-        Arc::make_mut(&mut self.seen.app)
-    }
-
-    fn annotate(&mut self, name: &str, value: &str) {
-        let annotations = self.app().metadata.annotations.get_or_insert_default();
-        annotations.insert(format!("roadstead.dev/{name}"), value.into());
-    }
-
-    /// What the caches would say after a status was written.
-    fn sync(&mut self) {
-        let nodes = self.seen.status.nodes.clone();
-        let journal = |state: &NodeState| {
-            let recorded = state.journal.clone().unwrap_or_default();
-            serde_json::from_value(recorded.0.into()).unwrap()
-        };
-        for (name, host) in &mut self.seen.hosts {
-            host.journal = nodes.iter().find(|state| state.name == *name).map(journal).unwrap_or_default();
-        }
-        self.seen.hosts.retain(|name, host| host.target || nodes.iter().any(|state| state.name == *name));
-    }
-
-    fn set(&mut self, status: AppDeploymentStatus) {
-        assert_ne!(status, self.seen.status, "a write that changes nothing would go on for ever: {:?}", self.log);
-        self.seen.status = status;
-        self.sync();
-    }
-
-    /// One pass, and its end.
-    fn pass(&mut self) -> AppStep {
-        self.facts = Facts::default();
-        for _ in 0..300 {
-            let step = plan(&self.seen, &self.facts, self.now);
-            let outcome = match step.clone() {
-                Step::Record(status) => {
-                    self.set(*status);
-                    continue;
-                }
-                Step::Do(action) => {
-                    self.act(action);
-                    continue;
-                }
-                Step::Wait(wait) => Outcome::Waiting(wait),
-                Step::Stop { reason, message } => Outcome::Stopped { reason, message },
-                Step::Done => Outcome::Done,
-                Step::Hold(_) | Step::Gone => return step,
-            };
-            self.seen.status = report::status(&self.seen, &self.facts, &outcome, self.now);
-            self.sync();
-            return step;
-        }
-        panic!("no end: {:#?}", self.log);
-    }
-
-    /// Passes until there is nothing more to wait for that ends by itself soon.
-    fn run(&mut self) -> AppStep {
-        for _ in 0..200 {
-            match self.pass() {
-                Step::Wait(wait) if !["Suspended", "Paused", "NodeNotReady", "NodeNotFound"].contains(&wait.reason) => {
-                    self.later(wait.after);
-                }
-                Step::Hold(after) => self.later(after),
-                step => return step,
-            }
-        }
-        panic!("no end: {:#?}", self.log);
-    }
-
-    fn later(&mut self, after: Duration) {
-        self.now = self.now.checked_add(after.max(Duration::from_millis(100))).unwrap();
-    }
-
-    fn standing(&mut self, key: (String, Role), standing: claims::Standing) {
-        self.seen.standings.insert(key.clone(), standing.clone());
-        self.facts.claimed.insert(key, standing);
-    }
-
-    fn wanted(&self, name: &str) -> Option<deploy::Wanted> {
-        let stays = self.seen.hosts[name].target && !self.seen.deleting() && !expired(&self.seen, self.now);
-        super::wanted(&self.seen, &self.facts, name).filter(|_| stays)
-    }
-
-    fn act(&mut self, action: Action) {
-        match action {
-            Action::Read => self.facts.reading = Some(reading(&self.revision)),
-            Action::Store => self.facts.stored = Some(Stored::named(&self.revision)),
-            Action::Claim(reservation, role) => {
-                self.log.push(format!("claim {} {role:?}", reservation.name));
-                self.standing((reservation.name, role), claims::Standing::Ours);
-            }
-            Action::Release(reservation, role, _) => {
-                self.log.push(format!("release {} {role:?}", reservation.name));
-                self.facts.released.insert((reservation.name.clone(), role));
-                self.standing((reservation.name, role), claims::Standing::Free);
-            }
-            Action::Declare(zone, records) => {
-                let said: Vec<_> = records.iter().map(|r| format!("{}={}", r.name, r.content)).collect();
-                self.log.push(format!("declare {}", said.join(" ")));
-                self.facts.declared.insert(zone, (records, Declared::Applied(Vec::new())));
-            }
-            Action::AskAuthority(name, _) | Action::AskForgotten(name, _) => {
-                self.facts.authority.insert(name, Confirmation::Confirmed);
-            }
-            Action::AskProof(name) => drop(self.facts.proofs.insert(name, false)),
-            Action::AdoptRecords(zone, _) => drop(self.facts.adopted.insert(zone)),
-            Action::Prepare(name) if self.refused.is_some() => {
-                self.facts.refused.extend(self.refused.clone().map(|refused| (name, refused)));
-            }
-            Action::Prepare(name) => {
-                let wanted = deploy::Wanted { domains: BTreeMap::new(), ..wanted(&self.revision) };
-                let entry = Entry { service: "web".into(), port: 8080, domain: None, health_path: None };
-                let strategy = Strategy { kind: Kind::BlueGreen, obstacles: Vec::new(), message: String::new() };
-                let (empty_variables, images) = (BTreeSet::new(), BTreeMap::new());
-                let prepared = Prepared { wanted, entry, strategy, empty_variables, images };
-                self.facts.prepared.insert(name, Arc::new(prepared));
-            }
-            Action::Look(name) => {
-                let wanted = self.wanted(&name);
-                let world = self.worlds.get_mut(&name).unwrap();
-                (world.now, world.wanted) = (self.now, wanted);
-                world.journal = self.seen.hosts[&name].journal.clone();
-                let seen = world.look();
-                let answers = Answers { internal: seen.internal, external: seen.external };
-                self.facts.looked.insert(name.clone(), seen.host);
-                self.facts.answers.insert(name.clone(), answers);
-                self.facts.asked.remove(&name);
-            }
-            Action::Act(name, action) => {
-                let view = view(&self.seen, &self.facts, &name, self.wanted(&name)).unwrap();
-                let said = format!("{action:?}");
-                self.log.push(format!("{name}: {}", said.split(['(', ' ']).next().unwrap()));
-                let world = self.worlds.get_mut(&name).unwrap();
-                let outcome = world.perform(&action);
-                world.check();
-                assert_eq!(world.broken, Vec::<String>::new(), "{:#?}", self.log);
-                self.facts.looked.remove(&name);
-                let journal = conclude(&view, &action, &outcome, self.now);
-                if journal != view.journal {
-                    self.set(report::noted(&self.seen, &name, &journal));
-                }
-            }
-            Action::Ask(name, what) => {
-                let world = self.worlds.get_mut(&name).unwrap();
-                world.now = self.now;
-                world.probe(&what);
-                let seen = world.look();
-                let answers = Answers { internal: seen.internal, external: seen.external };
-                self.facts.answers.insert(name.clone(), answers);
-                self.facts.asked.insert(name);
-            }
-            Action::Volumes(name) => drop(self.facts.volumes.insert(name, self.volumes.clone())),
-            Action::Settle(name, what) => {
-                let host = self.seen.hosts.get_mut(&name).unwrap();
-                host.settled = Some(Settled { at: self.now, what });
-            }
-            Action::Leave(name) => drop(self.facts.given_up.insert(name)),
-            Action::Forget => self.facts.forgotten = true,
-            Action::SayAbandoned(half) => drop(self.facts.said.insert(half)),
-            Action::Collect(name) => panic!("nothing runs on {name}"),
-        }
-    }
-
-    /// Where in the log something stands that begins so.
-    fn at(&self, beginning: &str) -> usize {
-        let at = self.log.iter().position(|said| said.starts_with(beginning));
-        at.unwrap_or_else(|| panic!("no `{beginning}` in {:#?}", self.log))
-    }
-
-    fn ready(&self) -> (String, String) {
-        let ready = condition::get(&self.seen.status.conditions, "Ready").unwrap();
-        (ready.reason.clone(), ready.message.clone())
-    }
-
-    fn revision(&self, node: &str) -> Option<String> {
-        self.seen.status.nodes.iter().find(|state| state.name == node)?.revision.clone()
-    }
-}
-
+use crate::controllers::app_deployment::available::{Reading as Probes, Seen};
+use crate::host::deploy::model::{Behaviour, NAME, World};
+use crate::probe::{Failure, Health, Verdict};
 #[test]
 fn a_first_deploy_claims_then_publishes_then_starts_and_swaps() {
     let mut cloud = Cloud::of(&["a"]);
@@ -345,6 +45,61 @@ fn an_app_in_place_is_left_alone_until_the_next_resync() {
     assert_eq!(cloud.pass(), Step::Done);
     assert_eq!(cloud.seen.status, before);
     assert_eq!(cloud.seen.hosts["a"].settled.as_ref().unwrap().at, cloud.now, "the host was looked at");
+}
+
+#[test]
+fn a_host_is_looked_at_when_visitors_are_failed_there_or_it_was_put_in_order_again() {
+    let mut cloud = Cloud::live(&["a"]);
+    cloud.seen.hosts.get_mut("a").unwrap().restored = 1;
+    assert_eq!((cloud.pass(), cloud.facts.looked.len()), (Step::Done, 1));
+    let now = cloud.now;
+    let reason = crate::probe::reason::UPSTREAM_502;
+    let verdict = Verdict { health: Health::Unhealthy, reason, message: "502".into(), since: now };
+    let seen = Seen { domain: NAME.into(), node: "a".into(), verdict: Some(verdict) };
+    cloud.seen.available = Probes { sites: Some(vec![seen]), isolated: false };
+    assert_eq!((cloud.pass(), cloud.facts.looked.len()), (Step::Done, 1), "what the host says may explain it");
+    assert_eq!((cloud.pass(), cloud.facts.looked.len()), (Step::Done, 0));
+    cloud.later(ILL);
+    assert_eq!((cloud.pass(), cloud.facts.looked.len()), (Step::Done, 1), "as long as it lasts");
+    cloud.seen.hosts.get_mut("a").unwrap().ill = Some(Failure { reason: "OOMKilled", message: "memory".into() });
+    assert_eq!((cloud.pass(), cloud.condition("Available").0.as_str()), (Step::Done, "OOMKilled"));
+}
+
+#[test]
+fn visitors_who_are_sent_elsewhere_are_noticed_at_a_resync_and_until_the_next() {
+    let mut cloud = Cloud::live(&["a"]);
+    let now = cloud.now;
+    let reason = crate::probe::reason::SUCCEEDED;
+    let verdict = Verdict { health: Health::Healthy, reason, message: "well".into(), since: now };
+    let seen = Seen { domain: NAME.into(), node: "a".into(), verdict: Some(verdict) };
+    cloud.seen.available = Probes { sites: Some(vec![seen]), isolated: false };
+    cloud.authority = Confirmation::Differs("192.0.2.53:53 answers 198.51.100.9".into());
+    for (after, answer, expected) in [
+        (0, None, "Serving"),
+        (300, None, "DNSMismatch"),
+        (0, Some(Confirmation::Confirmed), "DNSMismatch"),
+        (300, None, "Serving"),
+    ] {
+        cloud.now = cloud.now.checked_add(Duration::from_secs(after)).unwrap();
+        cloud.authority = answer.unwrap_or(cloud.authority);
+        assert_eq!((cloud.pass(), cloud.condition("Available").0.as_str()), (Step::Done, expected));
+    }
+}
+
+#[test]
+fn hosts_that_share_a_name_send_what_an_authority_asks_round_in_a_ring_which_a_new_one_joins() {
+    let mut cloud = Cloud::live(&["a", "b"]);
+    let peers = |cloud: &Cloud| {
+        let peer = |world: &World| world.routes[NAME].peer().map(|peer| peer.to_string());
+        cloud.worlds.values().map(peer).map(Option::unwrap_or_default).collect::<Vec<_>>()
+    };
+    assert_eq!(peers(&cloud), ["203.0.113.2:80", "203.0.113.1:80"]);
+    cloud.seen.hosts.insert("c".into(), host("c", 3));
+    cloud.worlds.insert("c".into(), World::new());
+    cloud.want("r1", Behaviour::Well);
+    assert_eq!(cloud.run(), Step::Done);
+    assert_eq!(peers(&cloud), ["203.0.113.2:80", "203.0.113.3:80", "203.0.113.1:80"]);
+    assert_eq!(peers(&Cloud::live(&["a"])), [""]);
 }
 
 #[test]
@@ -450,6 +205,22 @@ fn a_deleted_app_does_not_wait_for_a_host_that_is_gone() {
     cloud.seen.hosts.get_mut("a").unwrap().node = None;
     assert_eq!(cloud.run(), Step::Gone);
     assert!(!cloud.log.iter().any(|said| said.starts_with("a: ")), "{:#?}", cloud.log);
+}
+
+#[test]
+fn a_deleted_app_waits_for_a_host_that_does_not_answer_but_not_for_ever() {
+    let mut cloud = Cloud::live(&["a"]);
+    let now = cloud.now;
+    cloud.app().metadata.deletion_timestamp = Some(whole_seconds(now));
+    cloud.unreachable = Some("connection timed out".into());
+    while !matches!(cloud.pass(), Step::Wait(Wait { reason: "HostUnreachable", .. })) {
+        cloud.later(Duration::from_secs(30));
+        assert!(cloud.now.duration_since(now).as_secs() < 600, "{:?}", cloud.ready());
+    }
+    let (_, message) = cloud.ready();
+    assert!(message.contains("connection timed out") && message.contains("abandon=host"), "{message}");
+    assert_eq!(cloud.run(), Step::Gone);
+    assert!(cloud.now.duration_since(now).as_secs() > 600);
 }
 
 #[test]
