@@ -52,12 +52,14 @@ test-live: controlplane ## the main job at the real Cloudflare and, with a token
 	@$(stage) "build" "7 min cold on 2 cores" cargo build --workspace --all-targets
 	@$(stage) "live" "1 min, or 5 with ROADSTEAD_LIVE_DIGITALOCEAN_TOKEN" cargo test --test live -- --ignored
 
-bench: controlplane ## the figures of a thousand Nodes, a thousand groups, ten thousand probed servers and the router, as tables
-	@$(stage) "build" "8 min cold on 2 cores" cargo bench --quiet --bench nodes --bench groups --bench probes --bench router --no-run
+bench: controlplane ## the figures of Nodes, groups, probed servers, the router, and hosts, as tables; hosts' own on container VMs, where they can be
+	@$(stage) "build" "8 min cold on 2 cores" cargo bench --quiet --bench nodes --bench groups --bench probes --bench router --bench hosts --no-run
 	@$(stage) "ten thousand targets" "1 min" cargo bench --quiet --bench probes
 	@$(stage) "the router" "1 min" cargo bench --quiet --bench router
 	@$(stage) "a thousand groups, a hundred thousand servers" "9 min" cargo bench --quiet --bench groups
 	@$(stage) "a thousand Nodes" "8 min, 5 of them idle" cargo bench --quiet --bench nodes
+	@$(stage) "two hundred hosts" "8 min, 7 of them idle" cargo bench --quiet --bench hosts
+	@$(stage) "bootstraps and deploys" "3 min, 7 the first time" benches/hosts/vms.sh
 
 bench-large: controlplane ## the figures of a resync of five thousand VMs, as a table
 	@$(stage) "build" "8 min cold on 2 cores" cargo bench --quiet --bench nodes --no-run

@@ -4,6 +4,8 @@
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a measurement says bluntly what it expects")]
 #![allow(dead_code, reason = "the tests' rig can do more than is measured")]
 
+#[path = "../tests/router/chat.rs"]
+mod chat;
 #[path = "../tests/router/client.rs"]
 mod client;
 #[path = "../tests/router/load.rs"]
@@ -19,6 +21,7 @@ use http::Request;
 use roadstead::host::table::{Route, Table};
 use serde_json::{Value, json};
 
+use crate::chat::{Chat, Talk};
 use crate::client::Connection;
 use crate::load::{Hit, Load, Site};
 use crate::rig::{App, Host, replace, upstream};
@@ -34,25 +37,39 @@ const SWAPS: usize = 20;
 
 #[tokio::main]
 async fn main() {
-    let (old, new) = (App::start("v1").await, App::start("v2").await);
-    let host = Host::start(&names(old.port)).await;
+    let versions = [Version::start("v1").await, Version::start("v2").await];
+    let host = Host::start(&names(&versions[0])).await;
     title(&format!("one lookup for each request, {NAMES} names"));
-    size(&host, [&old, &new]).await;
-    let fixed = fixed(&old).await;
+    size(&host, &versions).await;
+    let fixed = fixed(&versions[0].app).await;
     price("fixed route", &fixed, &[fixed.caddy.pid]).await;
     drop(fixed);
     let [one, two] = [0, 1].map(|n| host.routers[n].program.pid);
     price("lookup", &host, &[host.caddy.pid, one, two]).await;
-    swaps(&host, [&old, &new]).await;
+    swaps(&host, &versions).await;
 }
 
-/// The large table, in which `app.test` is at this port.
-fn names(port: u16) -> Table {
+/// What one revision runs: a site, and an app that speaks WebSocket. Each answers with the version's name.
+struct Version {
+    name: &'static str,
+    app: App,
+    chat: Chat,
+}
+
+impl Version {
+    async fn start(name: &'static str) -> Self {
+        Self { name, app: App::start(name).await, chat: Chat::start(name).await }
+    }
+}
+
+/// The large table, in which `app.test` and `chat.test` are this version's.
+fn names(version: &Version) -> Table {
+    let (port, chat) = (version.app.port, version.chat.port);
     let many: Vec<String> = (0..NAMES).map(|n| format!("site-{n}.tenants.example.com")).collect();
     let many = many
         .iter()
         .map(|name| (name.as_str(), Route::Upstream { alias: name.replace('.', "-").into(), port, peer: None }));
-    rig::table(many.chain([("app.test", upstream(port))]))
+    rig::table(many.chain([("app.test", upstream(port)), ("chat.test", upstream(chat))]))
 }
 
 /// A Caddy that knows the app's port.
@@ -72,11 +89,12 @@ fn site(host: &Host) -> Site {
     Site { address: host.https, name: "app.test", trust: host.trust() }
 }
 
-async fn size(host: &Host, apps: [&App; 2]) {
+async fn size(host: &Host, versions: &[Version; 2]) {
     let mut applied = Vec::new();
     for n in 0..SWAPS {
-        let table = names(apps[(n + 1) % 2].port);
-        let (json, expected) = (table.json(), format!("127.0.0.1:{}", apps[(n + 1) % 2].port));
+        let version = &versions[(n + 1) % 2];
+        let table = names(version);
+        let (json, expected) = (table.json(), format!("127.0.0.1:{}", version.app.port));
         let mut asked = Connection::unix(&host.routers[0].socket, "app.test").await.unwrap();
         let started = Instant::now();
         replace(&host.table_file(), &json);
@@ -130,25 +148,38 @@ async fn price(what: &str, host: &Host, pids: &[u32]) {
     row("  requests a second of 16 visitors", format!("{:.0}", f64::from(count) / RUSH.as_secs_f64()), "");
 }
 
-async fn swaps(host: &Host, apps: [&App; 2]) {
-    title(&format!("{SWAPS} swaps, 8 kept connections and 8 that are made anew"));
-    host.set(&names(apps[0].port)).await;
+async fn swaps(host: &Host, versions: &[Version; 2]) {
+    title(&format!("{SWAPS} swaps, 8 kept connections and 8 that are made anew, and WebSockets"));
+    host.set(&names(&versions[0])).await;
     let calm = Load::start(&site(host), 8, 8);
     calm.served(3_000).await;
     let calm = calm.end().await;
     let load = Load::start(&site(host), 8, 8);
     load.served(300).await;
     let mut written = Vec::new();
+    // One is opened before each swap, and is its version's for as long as that runs: through all swaps that follow.
+    let mut talks: Vec<(&str, Talk)> = Vec::new();
+    let (mut answers, mut closed) = (0, Vec::new());
     for n in 1..=SWAPS {
-        let table = names(apps[n % 2].port).json();
-        written.push((Instant::now(), if n % 2 == 0 { "v1" } else { "v2" }));
+        talks.push((versions[(n + 1) % 2].name, Talk::open(host, "chat.test").await));
+        let version = &versions[n % 2];
+        let table = names(version).json();
+        written.push((Instant::now(), version.name));
         replace(&host.table_file(), &table);
         load.served(300).await;
+        for (at, (name, talk)) in talks.iter_mut().enumerate() {
+            match talk.ask().await {
+                Ok(answer) if answer == *name => answers += 1,
+                other => closed.push(format!("the WebSocket of before swap {} after swap {n}: {other:?}", at + 1)),
+            }
+        }
     }
     let tally = load.end().await;
     row("requests", tally.hits.len(), "");
     row("failed", tally.failed.len() + calm.failed.len(), "0");
     row("kept connections that were closed", tally.closed + calm.closed, "0");
+    row("WebSockets, and how often they were answered", format!("{} / {answers}", talks.len()), "");
+    row("  closed, or led elsewhere, by a swap", closed.len(), "0");
     let (mut first, mut last) = (Vec::new(), Vec::new());
     for (n, (time, new)) in written.iter().enumerate() {
         let until = written.get(n + 1).map_or_else(Instant::now, |(next, _)| *next);
@@ -164,7 +195,7 @@ async fn swaps(host: &Host, apps: [&App; 2]) {
     let took = |hits: &[Hit]| hits.iter().map(|hit| hit.answered - hit.sent).collect::<Vec<_>>();
     row("a request without swaps, ms, p99", at(&took(&calm.hits), 99), "");
     row("a request during swaps, ms, p99", at(&took(&tally.hits), 99), "");
-    for failure in calm.failed.iter().chain(&tally.failed).take(5) {
+    for failure in calm.failed.iter().chain(&tally.failed).chain(&closed).take(5) {
         println!("    {failure}");
     }
 }

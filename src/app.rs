@@ -241,7 +241,7 @@ async fn lead(start: Start, shutdown: watch::Receiver<bool>) -> anyhow::Result<(
         resync: settings.resync,
     });
     let keys = Keys::new(client.clone(), &settings.namespace, MAX_AGE.min(settings.resync));
-    let hosts = Arc::new(Hosts::new(cluster.clone(), keys));
+    let hosts = Arc::new(Hosts::new(cluster.clone(), keys, settings.resync));
     let bootstraps = Arc::new(Bootstraps::new(BootstrapDeps {
         client: client.clone(),
         hosts: hosts.clone(),

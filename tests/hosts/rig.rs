@@ -139,6 +139,12 @@ impl Rig {
         self.directory.join(name)
     }
 
+    /// What is in the rig's registry under this name: `caddy`, `router`, or `site`, which does what its variables say.
+    #[allow(dead_code, reason = "for benchmarks")]
+    pub fn image(name: &str) -> String {
+        IMAGES.get().unwrap()[name].clone()
+    }
+
     /// The rig's web server of this version, in its registry.
     pub async fn web(&self, version: &str) -> String {
         script("web.sh", &[version]).await

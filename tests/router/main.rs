@@ -4,6 +4,7 @@
 #![allow(clippy::unwrap_used, clippy::panic, reason = "tests may say bluntly what they expect")]
 
 mod answers;
+mod chat;
 mod client;
 mod config;
 mod deaths;

@@ -29,6 +29,8 @@ const PRIVATE: &str = "ssh-privatekey";
 const PUBLIC: &str = "ssh-publickey";
 /// What the pin of a Node begins with, before the Node's UID.
 const PIN: &str = "host-key.";
+/// How often a pin is tried to be written, each time over what is there by then.
+const ATTEMPTS: usize = 5;
 /// The reason of every Secret that cannot be used.
 const UNUSABLE: &str = "SSHKeyUnusable";
 
@@ -58,6 +60,8 @@ pub struct Keys {
     namespace: String,
     max_age: Duration,
     readings: Mutex<HashMap<String, Reading>>,
+    /// Held by whoever pins: all of a namespace's Nodes write to one Secret.
+    pinning: tokio::sync::Mutex<()>,
 }
 
 struct Reading {
@@ -89,7 +93,7 @@ impl Keys {
     #[must_use]
     pub fn new(client: Client, namespace: &str, max_age: Duration) -> Self {
         let (api, namespace) = (Api::namespaced(client, namespace), namespace.to_owned());
-        Self { api, namespace, max_age, readings: Mutex::default() }
+        Self { api, namespace, max_age, readings: Mutex::default(), pinning: tokio::sync::Mutex::default() }
     }
 
     /// The pair with which we log in at a Node's host: that of `spec.ssh.keySecretRef`, else that of the Node's
@@ -146,6 +150,19 @@ impl Keys {
     /// # Errors
     /// If it is not pinned.
     pub async fn pin(&self, node: &Node, pin: &Pinned) -> Result<(), Fault> {
+        let _alone = self.pinning.lock().await;
+        for _ in 1..ATTEMPTS {
+            match self.pin_over(node, pin).await {
+                // What was read before is not what is there: it is read anew.
+                Err(Fault::Conflict) => {}
+                other => return other,
+            }
+        }
+        self.pin_over(node, pin).await
+    }
+
+    /// Pins a key over what was read.
+    async fn pin_over(&self, node: &Node, pin: &Pinned) -> Result<(), Fault> {
         let name = own_name(&home(node));
         let found = self.own(node).await?;
         self.usable(&found, &name, &home(node))?;

@@ -109,8 +109,25 @@ async fn a_pin_that_another_process_writes_meanwhile_is_not_overwritten() {
     let theirs = pin("vm/1");
     two.pin(&node, &theirs).await.unwrap();
     // What the first one has read is older than that.
-    assert_eq!(one.pin(&node, &pin("vm/1")).await, Err(Fault::Conflict));
+    let refused = one.pin(&node, &pin("vm/1")).await;
+    assert!(matches!(refused, Err(Fault::Transient { reason: "HostKeyChanged", .. })), "{refused:?}");
     assert_eq!(one.pinned(&node, false).await, Ok(Some(theirs)));
+}
+
+#[tokio::test]
+async fn hosts_of_one_namespace_that_are_met_at_once_are_all_pinned() {
+    let api = FakeApi::default();
+    let (one, two) = (keys(&api), keys(&api));
+    let nodes: Vec<_> = (0..20).map(|n| (node("shop", &format!("web-{n}")), pin("host"))).collect();
+    one.pair(&nodes[0].0).await.unwrap();
+    // Another process has pinned one since.
+    let (last, pin) = nodes.last().unwrap();
+    two.pin(last, pin).await.unwrap();
+    let pinned = futures::future::join_all(nodes.iter().map(|(node, pin)| one.pin(node, pin))).await;
+    assert_eq!(pinned, vec![Ok(()); nodes.len()]);
+    for (node, pin) in &nodes {
+        assert_eq!(two.pinned(node, true).await.as_ref(), Ok(&Some(pin.clone())));
+    }
 }
 
 #[tokio::test]

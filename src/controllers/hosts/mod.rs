@@ -57,16 +57,14 @@ pub struct Hosts {
 }
 
 impl Hosts {
-    /// Without connections.
+    /// Without connections. Every host is looked at each `resync`, and its connection is kept until then.
     #[must_use]
-    pub fn new(cluster: ClusterId, keys: Keys) -> Self {
-        Self {
-            cluster,
-            keys,
-            pool: Pool::new(PoolOptions::default()),
-            locks: Mutex::default(),
-            restored: Mutex::default(),
-        }
+    pub fn new(cluster: ClusterId, keys: Keys, resync: Duration) -> Self {
+        let defaults = PoolOptions::default();
+        // A look may come late.
+        let idle = defaults.idle.max(resync * 2);
+        let pool = Pool::new(PoolOptions { idle, ..defaults });
+        Self { cluster, keys, pool, locks: Mutex::default(), restored: Mutex::default() }
     }
 
     /// The connection to a Node's host: its key, its pins, its address from the Node's spec and status. At the first

@@ -9,7 +9,7 @@ use crate::runtime::fake_api::FakeApi;
 
 fn hosts(cluster: &str, client: Client) -> Hosts {
     let keys = Keys::new(client, "roadstead-system", Duration::from_mins(1));
-    Hosts::new(ClusterId::parse(cluster).unwrap(), keys)
+    Hosts::new(ClusterId::parse(cluster).unwrap(), keys, Duration::from_mins(5))
 }
 
 fn rack(ssh: Ssh) -> Node {

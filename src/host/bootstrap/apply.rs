@@ -108,9 +108,16 @@ pub async fn run_if(
 ) -> Result<Vec<Act>, Error> {
     wanted.check()?;
     let mut taken: Vec<Act> = Vec::new();
+    let mut observed = observe(session, wanted).await?;
+    // Whether all of that was seen there.
+    let mut seen = true;
     loop {
-        let act = match plan(wanted, &observe(session, wanted).await?) {
-            Next::Done => return Ok(taken),
+        let act = match plan(wanted, &observed) {
+            Next::Done if seen => return Ok(taken),
+            Next::Done => {
+                (observed, seen) = (observe(session, wanted).await?, true);
+                continue;
+            }
             Next::Refuse(refusal) => return Err(refusal.into()),
             Next::Act(act) => act,
         };
@@ -122,6 +129,11 @@ pub async fn run_if(
             return Err(Error::Held { step });
         }
         apply(session, wanted, &act.step).await?;
+        if observed.note(&act.step) {
+            seen = false;
+        } else {
+            (observed, seen) = (observe(session, wanted).await?, true);
+        }
         taken.push(act);
     }
 }

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::wanted::{Service, Wanted};
+use super::wanted::{File, Service, Wanted};
 use crate::host::ssh::quote;
 
 /// Prints the facts. It changes nothing, and needs nothing that a fresh host lacks.
@@ -137,6 +137,11 @@ impl Facts {
             facts.take(kind, &fields).ok_or_else(|| Garbled(format!("the line {:?}", short(line))))?;
         }
         Err(Garbled("its end is missing".to_owned()))
+    }
+
+    /// A file that was written.
+    pub(super) fn keep(&mut self, file: &File) {
+        self.files.insert(file.path.clone(), Kept { sha256: file.sha256(), mode: file.mode });
     }
 
     /// One line. `None` if it is not as the script writes it.

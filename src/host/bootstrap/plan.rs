@@ -5,7 +5,7 @@
 
 use std::fmt;
 
-use super::facts::{Container, Facts};
+use super::facts::{Container, Directory, Facts};
 use super::wanted::{EDGE, FINISHED, File, OWNER, PROJECT, Service, TABLE, Wanted};
 use crate::api::names::{Kinship, Mark};
 use crate::host::caddy;
@@ -42,6 +42,34 @@ pub struct Served {
     pub body: Vec<u8>,
     /// The `Etag`.
     pub etag: Option<String>,
+}
+
+impl Observed {
+    /// Notes what a step that was taken has done, where that can only be one thing: looking takes longer than many steps.
+    /// Whether it could be noted; if not, the host is to be looked at.
+    pub(super) fn note(&mut self, step: &Step) -> bool {
+        let Reading::Facts(facts) = &mut self.reading else { return false };
+        match step {
+            Step::Directories(file) => {
+                for (path, mode, group) in Wanted::directories(&facts.group) {
+                    facts.directories.insert(path.to_owned(), Directory { mode, owner: format!("root:{group}") });
+                }
+                facts.keep(file);
+                true
+            }
+            // Routers that run are to read it.
+            Step::Write(file) if file.path == TABLE && self.tables != [None, None] => false,
+            Step::Write(file) => {
+                facts.keep(file);
+                true
+            }
+            Step::Pull(image) => {
+                facts.images.insert(image.clone());
+                true
+            }
+            _ => false,
+        }
+    }
 }
 
 /// What follows from what was seen.
