@@ -147,6 +147,7 @@ async fn populate(gateway: &Gateway) {
         id,
         origin: Origin::Reported,
         node: None,
+        asked: None,
         health: MemberHealth::Healthy,
         source: Some(Source::Report),
         reason: "ReportedHealthy".to_owned(),
