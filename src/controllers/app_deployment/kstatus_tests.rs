@@ -283,12 +283,13 @@ fn arrange(cloud: &mut Cloud, turn: &Turn) {
 fn pass(cloud: &mut Cloud, turn: &Turn) -> Option<Outcome> {
     cloud.told.clear();
     if turn.trouble != Trouble::Unreadable || cloud.seen.annotation("paused") == Some("true") {
-        return cloud.pass().outcome();
+        cloud.pass();
+        return cloud.ended.clone();
     }
     let outcome = Outcome::Failed { reason: "KubernetesAPI", message: "no answer".into() };
     cloud.facts = super::plan::Facts::default();
-    cloud.seen.status = report::status(&cloud.seen, &cloud.facts, &outcome, cloud.now);
-    Some(outcome)
+    cloud.end(outcome);
+    cloud.ended.clone()
 }
 
 /// Whether the wanted revision is live on every target and on nothing else, and every name is the app's and leads there, as

@@ -16,7 +16,7 @@ use crate::runtime::cache::{Cache, Key};
 /// Where the app that `group` refers to serves; `None` if there is none, or no reference.
 pub(super) fn serving(group: &ServerGroup, apps: &Cache<AppDeployment>, now: Timestamp) -> Option<Serving> {
     let app = group.spec.app_ref.as_ref()?;
-    let key = Key::namespaced(&group.namespace().unwrap_or_default(), &app.name);
+    let key = Key::namespaced(group.namespace().unwrap_or_default(), &app.name);
     apps.get(&key).map(|app| Serving::of(&app, now))
 }
 

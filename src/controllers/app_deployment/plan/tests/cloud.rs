@@ -51,6 +51,10 @@ pub struct Cloud {
     pub told: Vec<AppDeploymentStatus>,
     /// Whether what must hold of a deploy at every moment is checked.
     pub strict: bool,
+    /// How the last pass ended, if with a report.
+    pub ended: Option<Outcome>,
+    /// Why a look failed, which ends the pass.
+    fault: Option<String>,
     /// Whether nothing is left to do for it, ever.
     pub gone: bool,
 }
@@ -139,6 +143,8 @@ impl Cloud {
             commons: None,
             told: Vec::new(),
             strict: true,
+            ended: None,
+            fault: None,
             gone: false,
         };
         cloud.want("r1", Behaviour::Well);
@@ -207,17 +213,30 @@ impl Cloud {
                 }
                 Step::Do(action) => {
                     self.act(action);
+                    if let Some(why) = self.fault.take() {
+                        let failed = Outcome::Failed { reason: "HostUnreachable", message: why };
+                        self.end(failed);
+                        return Some(Step::Hold(Duration::ZERO));
+                    }
                     continue;
                 }
                 end => end.outcome(),
             };
             self.gone |= step == Step::Gone;
-            let Some(outcome) = outcome else { return Some(step) };
-            self.seen.status = report::status(&self.seen, &self.facts, &outcome, self.now);
-            self.sync();
+            self.ended = None;
+            if let Some(outcome) = outcome {
+                self.end(outcome);
+            }
             return Some(step);
         }
         None
+    }
+
+    /// The end of a pass that reports.
+    pub fn end(&mut self, outcome: Outcome) {
+        self.seen.status = report::status(&self.seen, &self.facts, &outcome, self.now);
+        self.sync();
+        self.ended = Some(outcome);
     }
 
     /// Passes until there is nothing more to wait for that ends by itself soon.
@@ -312,7 +331,10 @@ impl Cloud {
             Action::Look(name) => {
                 let wanted = plan::wanted(&self.seen, &self.facts, &name, self.now);
                 if let Some(why) = self.unreachable.clone() {
-                    self.facts.unreached.insert(name, why);
+                    match wanted {
+                        None => drop(self.facts.unreached.insert(name, why)),
+                        Some(_) => self.fault = Some(why),
+                    }
                     return;
                 }
                 let world = self.worlds.get_mut(&name).unwrap();
