@@ -49,7 +49,9 @@ async fn main() {
 /// The large table, in which `app.test` is at this port.
 fn names(port: u16) -> Table {
     let many: Vec<String> = (0..NAMES).map(|n| format!("site-{n}.tenants.example.com")).collect();
-    let many = many.iter().map(|name| (name.as_str(), Route::Upstream { alias: name.replace('.', "-").into(), port }));
+    let many = many
+        .iter()
+        .map(|name| (name.as_str(), Route::Upstream { alias: name.replace('.', "-").into(), port, peer: None }));
     rig::table(many.chain([("app.test", upstream(port))]))
 }
 

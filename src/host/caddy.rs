@@ -97,7 +97,7 @@ impl Config {
                             "listen": settings.http,
                             "protocols": ["h1"],
                             "automatic_https": {"disable": true},
-                            "routes": [{"handle": [lookup(settings, &json!([to_https()]))]}],
+                            "routes": [{"handle": [of_authority(lookup(settings, &to_peer_or_https()))]}],
                             "errors": errors(),
                         },
                         "https": {
@@ -337,6 +337,31 @@ fn to_app() -> Value {
             // Open WebSockets outlive a changed configuration this long.
             "stream_close_delay": "5m",
         }]},
+    ]}])
+}
+
+/// Of plain requests the routers also learn who was asked already for what a certificate authority wants to know.
+fn of_authority(mut lookup: Value) -> Value {
+    lookup["headers"]["request"]["set"]["X-Roadstead-Asked"] = json!(["{http.request.header.X-Roadstead-Asked}"]);
+    lookup
+}
+
+/// To the next host that shares the name, if the router says so; else the visitor is sent to HTTPS.
+fn to_peer_or_https() -> Value {
+    json!([{"handler": "subroute", "routes": [
+        {"handle": [{"handler": "vars", "roadstead_peer": "{http.reverse_proxy.header.X-Upstream}",
+            "roadstead_asked": "{http.reverse_proxy.header.X-Roadstead-Asked}"}]},
+        {
+            "match": [{"not": [{"vars": {"roadstead_asked": [""]}}]}],
+            "handle": [{
+                "handler": "reverse_proxy",
+                "upstreams": [{"dial": "{http.vars.roadstead_peer}"}],
+                "headers": {"request": {"set": {"X-Roadstead-Asked": ["{http.vars.roadstead_asked}"]}}},
+                "transport": {"protocol": "http", "dial_timeout": "2s", "response_header_timeout": "5s"},
+            }],
+            "terminal": true,
+        },
+        {"handle": [to_https()]},
     ]}])
 }
 

@@ -5,7 +5,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fmt;
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 
 use serde::de::{DeserializeSeed, Error as _, MapAccess, Visitor};
 use serde::{Deserialize, Deserializer, Serialize};
@@ -48,6 +48,9 @@ pub enum Route {
         alias: Box<str>,
         /// Its port.
         port: u16,
+        /// See [`Route::peer`].
+        #[serde(skip_serializing_if = "Option::is_none")]
+        peer: Option<SocketAddr>,
     },
     /// By sending the visitor to the same path of another host.
     Redirect {
@@ -55,6 +58,9 @@ pub enum Route {
         to: Box<str>,
         /// 301 or 308 for good, 302 or 307 for now. 307 and 308 keep method and body.
         code: u16,
+        /// See [`Route::peer`].
+        #[serde(skip_serializing_if = "Option::is_none")]
+        peer: Option<SocketAddr>,
     },
     /// By the maintenance page.
     Maintenance,
@@ -69,6 +75,16 @@ impl Route {
     pub const PERMANENT: u16 = 308;
     /// The code of a redirect for now, which keeps method and body.
     pub const TEMPORARY: u16 = 307;
+
+    /// Where plain HTTP is served by the next of the hosts that share the name. A certificate authority asks one of them,
+    /// not always the one that asked it (RFC 8555, 8.3): what that one does not know, another does.
+    #[must_use]
+    pub fn peer(&self) -> Option<SocketAddr> {
+        match self {
+            Self::Upstream { peer, .. } | Self::Redirect { peer, .. } => *peer,
+            Self::Maintenance | Self::Unavailable | Self::Placeholder => None,
+        }
+    }
 }
 
 /// Why there is no table: a sentence that names the host and the field.
@@ -251,7 +267,7 @@ fn check_node(node: &Node) -> Result<(), TableError> {
 
 fn check_route(host: &str, route: &Route) -> Result<(), TableError> {
     match route {
-        Route::Upstream { alias, port } => {
+        Route::Upstream { alias, port, peer: _ } => {
             if alias.parse::<IpAddr>().is_err() {
                 // What no name of a user's may begin with, the names of our upstreams do.
                 let name = alias.strip_prefix(UPSTREAM).unwrap_or(alias);
@@ -261,7 +277,7 @@ fn check_route(host: &str, route: &Route) -> Result<(), TableError> {
                 return Err(TableError::field(host, "upstream.port", "0 is no port: use 1 to 65535"));
             }
         }
-        Route::Redirect { to, code } => {
+        Route::Redirect { to, code, peer: _ } => {
             Fqdn::parse(to).map_err(|error| TableError::field(host, "redirect.to", error))?;
             if **to == *host {
                 return Err(TableError::field(host, "redirect.to", "leads to itself: name another host"));
@@ -361,8 +377,8 @@ fn read_node(value: Value) -> Result<Node, TableError> {
 
 fn read_route(host: &str, value: Value) -> Result<Route, TableError> {
     let unknown = || {
-        let kinds = "{\"upstream\": {alias, port}}, {\"redirect\": {to, code}}, \"maintenance\", \"unavailable\" or \
-                     \"placeholder\"";
+        let kinds = "{\"upstream\": {alias, port, peer}}, {\"redirect\": {to, code, peer}}, \"maintenance\", \
+                     \"unavailable\" or \"placeholder\"";
         TableError::host(host, format!("has no route: use {kinds}"))
     };
     match value {
@@ -376,10 +392,16 @@ fn read_route(host: &str, value: Value) -> Result<Route, TableError> {
             let Some((kind, Value::Object(fields))) = kinds.into_iter().next() else { return Err(unknown()) };
             let mut fields = Fields { host, kind: &kind, left: fields };
             let route = match kind.as_str() {
-                "upstream" => Route::Upstream { alias: fields.text("alias")?, port: fields.number("port", None)? },
-                "redirect" => {
-                    Route::Redirect { to: fields.text("to")?, code: fields.number("code", Some(Route::PERMANENT))? }
-                }
+                "upstream" => Route::Upstream {
+                    alias: fields.text("alias")?,
+                    port: fields.number("port", None)?,
+                    peer: fields.address("peer")?,
+                },
+                "redirect" => Route::Redirect {
+                    to: fields.text("to")?,
+                    code: fields.number("code", Some(Route::PERMANENT))?,
+                    peer: fields.address("peer")?,
+                },
                 _ => return Err(unknown()),
             };
             fields.end()?;
@@ -417,6 +439,12 @@ impl Fields<'_> {
             }
             None => default.ok_or_else(|| self.error(field, "is missing")),
         }
+    }
+
+    fn address(&mut self, field: &str) -> Result<Option<SocketAddr>, TableError> {
+        let Some(value) = self.left.remove(field) else { return Ok(None) };
+        let address = value.as_str().and_then(|text| text.parse().ok());
+        address.map(Some).ok_or_else(|| self.error(field, format!("{value} is no address with a port: `192.0.2.1:80`")))
     }
 
     fn end(self) -> Result<(), TableError> {

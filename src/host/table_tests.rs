@@ -22,12 +22,26 @@ fn host() -> impl Strategy<Value = String> {
         .prop_filter("a label that is kept for us", |name| Fqdn::parse(name).is_ok())
 }
 
+fn peer() -> impl Strategy<Value = Option<SocketAddr>> {
+    prop_oneof![
+        Just(None),
+        any::<SocketAddr>().prop_filter("a zone is not written", SocketAddr::is_ipv4).prop_map(Some)
+    ]
+}
+
 fn route() -> impl Strategy<Value = Route> {
     let alias = prop_oneof![host(), Just("10.0.0.7".to_owned()), Just("2001:db8::7".to_owned())];
     prop_oneof![
-        (alias, 1..=u16::MAX).prop_map(|(alias, port)| Route::Upstream { alias: alias.into(), port }),
-        (host(), prop::sample::select(vec![301, 302, 307, 308]))
-            .prop_map(|(to, code)| Route::Redirect { to: format!("{to}.example").into(), code }),
+        (alias, 1..=u16::MAX, peer()).prop_map(|(alias, port, peer)| Route::Upstream {
+            alias: alias.into(),
+            port,
+            peer
+        }),
+        (host(), prop::sample::select(vec![301, 302, 307, 308]), peer()).prop_map(|(to, code, peer)| Route::Redirect {
+            to: format!("{to}.example").into(),
+            code,
+            peer
+        }),
         Just(Route::Maintenance),
         Just(Route::Unavailable),
         Just(Route::Placeholder),
@@ -117,8 +131,8 @@ proptest! {
 #[test]
 fn the_json_is_what_the_routers_in_the_field_read() {
     let routes = [
-        ("b.example", Route::Redirect { to: "a.example".into(), code: 301 }),
-        ("a.example", Route::Upstream { alias: "shop-web-7".into(), port: 8080 }),
+        ("b.example", Route::Redirect { to: "a.example".into(), code: 301, peer: None }),
+        ("a.example", Route::Upstream { alias: "shop-web-7".into(), port: 8080, peer: None }),
         ("c.example", Route::Maintenance),
         ("d.example", Route::Unavailable),
         ("e.example", Route::Placeholder),
@@ -133,7 +147,7 @@ fn the_json_is_what_the_routers_in_the_field_read() {
 #[test]
 fn a_redirect_without_a_code_is_for_good() {
     let table = Table::parse(document(&json!({"b.example": {"redirect": {"to": "a.example"}}})).to_string().as_bytes());
-    let route = Route::Redirect { to: "a.example".into(), code: 308 };
+    let route = Route::Redirect { to: "a.example".into(), code: 308, peer: None };
     assert_eq!(table.unwrap().lookup("b.example"), Some(&route));
 }
 
@@ -206,17 +220,17 @@ fn the_table_in_the_readme_is_one() {
 #[test]
 fn the_alias_of_an_app_is_an_upstream_and_no_name_of_a_host() {
     let alias = crate::host::compose::overlay::alias("c1-shop", "0123456789");
-    let route = Route::Upstream { alias: alias.as_str().into(), port: 8080 };
+    let route = Route::Upstream { alias: alias.as_str().into(), port: 8080, peer: None };
     let table = Table::new(node(), [("shop.example.com", route.clone())]).unwrap();
     assert_eq!(Table::parse(table.json().as_bytes()).unwrap().lookup("shop.example.com"), Some(&route));
     assert!(Table::new(node(), [(alias.as_str(), Route::Placeholder)]).is_err());
-    let nobody = Route::Upstream { alias: "rs--".into(), port: 8080 };
+    let nobody = Route::Upstream { alias: "rs--".into(), port: 8080, peer: None };
     assert!(Table::new(node(), [("shop.example.com", nobody)]).is_err());
 }
 
 #[test]
 fn an_app_replaces_its_own_names_and_the_nodes_own_is_never_without_an_answer() {
-    let upstream = |alias: &str| Route::Upstream { alias: format!("{UPSTREAM}{alias}").into(), port: 80 };
+    let upstream = |alias: &str| Route::Upstream { alias: format!("{UPSTREAM}{alias}").into(), port: 80, peer: None };
     let before =
         Table::new(node(), [("a.test", upstream("a")), ("old.test", upstream("a")), ("b.test", upstream("b"))]);
     let names = BTreeSet::from(["a.test".to_owned(), "old.test".to_owned()]);

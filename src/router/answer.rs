@@ -16,6 +16,11 @@ pub const IDENTITY: HeaderName = HeaderName::from_static("x-roadstead-identity")
 /// On every answer of the placeholder, so that it never counts as a healthy app.
 pub const PLACEHOLDER: HeaderName = HeaderName::from_static("x-roadstead-placeholder");
 
+/// Which hosts have been asked for what a certificate authority wants to know, by their nonces.
+pub const ASKED: HeaderName = HeaderName::from_static("x-roadstead-asked");
+/// Where it asks (RFC 8555, 8.3).
+pub const CHALLENGE: &str = "/.well-known/acme-challenge/";
+
 /// Body of the 404 for a name that nobody here has.
 pub const NOT_FOUND: &str = "Service Not Found";
 /// Body of the 503 for an app that was withdrawn, and of Caddy's own 503.
@@ -56,12 +61,20 @@ pub enum Answer<'t> {
     },
     /// Who is asked is this Node.
     Identity(&'t str),
+    /// Another host that shares the name is asked what a certificate authority wants to know.
+    Peer {
+        /// `<address>:<port>`.
+        dial: String,
+        /// The nonces of the hosts that were asked before, and of this one.
+        asked: String,
+    },
 }
 
 impl<'t> Answer<'t> {
-    /// The answer to a request for this host, and this path with its query.
+    /// The answer to a request for this host, and this path with its query. `asked`: which hosts have been asked for what
+    /// a certificate authority wants to know; `None` where it does not ask.
     #[must_use]
-    pub fn of(table: Option<&'t Table>, host: &str, uri: &str) -> Self {
+    pub fn of(table: Option<&'t Table>, host: &str, uri: &str, asked: Option<&str>) -> Self {
         let Some(table) = table else { return Self::NoTable };
         let Some(route) = table.lookup(host) else { return Self::NotFound };
         let node = table.node();
@@ -69,10 +82,17 @@ impl<'t> Answer<'t> {
         if path == IDENTITY_PATH {
             return Self::Identity(&node.nonce);
         }
+        if let (Some(peer), Some(asked)) = (route.peer(), asked)
+            && path.starts_with(CHALLENGE)
+            && !asked.split(',').any(|nonce| nonce == &*node.nonce)
+        {
+            let asked = if asked.is_empty() { node.nonce.to_string() } else { format!("{asked},{}", node.nonce) };
+            return Self::Peer { dial: peer.to_string(), asked };
+        }
         let identity = (path == self::path(&node.health_path)).then_some(&*node.nonce);
         match route {
-            Route::Upstream { alias, port } => Self::Upstream { dial: dial(alias, *port), identity },
-            Route::Redirect { to, code } => {
+            Route::Upstream { alias, port, peer: _ } => Self::Upstream { dial: dial(alias, *port), identity },
+            Route::Redirect { to, code, peer: _ } => {
                 let rest = if uri.starts_with('/') { uri } else { "/" };
                 Self::Redirect { to: format!("https://{to}{rest}"), code: *code }
             }
@@ -94,6 +114,7 @@ impl<'t> Answer<'t> {
             Self::Placeholder { .. } => "placeholder",
             Self::Redirect { .. } => "redirect",
             Self::Identity(_) => "identity",
+            Self::Peer { .. } => "peer",
         }
     }
 
@@ -107,7 +128,7 @@ impl<'t> Answer<'t> {
         // Tables are checked, and what a visitor sent came through a header: all of this can be one.
         let value = |text: &str| HeaderValue::from_str(text).ok();
         let mut put = |name: HeaderName, text: Option<HeaderValue>| text.map(|text| headers.insert(name, text));
-        if !matches!(self, Self::Upstream { .. } | Self::Redirect { .. }) {
+        if !matches!(self, Self::Upstream { .. } | Self::Redirect { .. } | Self::Peer { .. }) {
             let html = matches!(self, Self::Maintenance);
             let kind = if html { "text/html; charset=utf-8" } else { "text/plain; charset=utf-8" };
             put(CONTENT_TYPE, value(kind));
@@ -117,6 +138,10 @@ impl<'t> Answer<'t> {
             Self::Upstream { dial, identity } => {
                 put(UPSTREAM, value(&dial));
                 put(IDENTITY, identity.and_then(value));
+            }
+            Self::Peer { dial, asked } => {
+                put(UPSTREAM, value(&dial));
+                put(ASKED, value(&asked));
             }
             Self::Placeholder { identity } => {
                 put(PLACEHOLDER, value("true"));
@@ -134,7 +159,7 @@ impl<'t> Answer<'t> {
 
     fn text(&self) -> (StatusCode, Cow<'static, str>) {
         let (status, text) = match self {
-            Self::Upstream { .. } => (StatusCode::NO_CONTENT, ""),
+            Self::Upstream { .. } | Self::Peer { .. } => (StatusCode::NO_CONTENT, ""),
             Self::NotFound => (StatusCode::NOT_FOUND, NOT_FOUND),
             Self::Unavailable | Self::NoTable => (StatusCode::SERVICE_UNAVAILABLE, UNAVAILABLE),
             Self::Maintenance => (StatusCode::SERVICE_UNAVAILABLE, MAINTENANCE_PAGE),
@@ -165,11 +190,13 @@ mod tests {
     const NONCE: &str = "0123456789abcdef";
 
     fn table(health_path: &str) -> Table {
-        let upstream = |alias: &str| Route::Upstream { alias: alias.into(), port: 8080 };
+        let peer = Some("192.0.2.7:80".parse().unwrap());
+        let upstream = |alias: &str| Route::Upstream { alias: alias.into(), port: 8080, peer: None };
         let routes = [
             ("app.example", upstream("shop-web-7")),
             ("six.example", upstream("2001:db8::7")),
-            ("old.example", Route::Redirect { to: "app.example".into(), code: 308 }),
+            ("shared.example", Route::Upstream { alias: "shop-web-7".into(), port: 8080, peer }),
+            ("old.example", Route::Redirect { to: "app.example".into(), code: 308, peer }),
             ("works.example", Route::Maintenance),
             ("gone.example", Route::Unavailable),
             ("new.example", Route::Placeholder),
@@ -199,25 +226,49 @@ mod tests {
             ("other.example", "/", Answer::NotFound),
             ("", "", Answer::NotFound),
         ] {
-            assert_eq!(Answer::of(Some(&table), host, uri), expected, "{host}{uri}");
+            assert_eq!(Answer::of(Some(&table), host, uri, None), expected, "{host}{uri}");
         }
-        assert_eq!(Answer::of(None, "app.example", "/"), Answer::NoTable);
+        assert_eq!(Answer::of(None, "app.example", "/", None), Answer::NoTable);
     }
 
     #[test]
     fn every_name_of_the_table_says_whose_host_this_is_and_no_other() {
         let table = table("/");
         for (host, _) in table.iter() {
-            assert_eq!(Answer::of(Some(&table), host, IDENTITY_PATH), Answer::Identity(NONCE));
+            assert_eq!(Answer::of(Some(&table), host, IDENTITY_PATH, None), Answer::Identity(NONCE));
         }
-        assert_eq!(Answer::of(Some(&table), "other.example", IDENTITY_PATH), Answer::NotFound);
+        assert_eq!(Answer::of(Some(&table), "other.example", IDENTITY_PATH, None), Answer::NotFound);
+    }
+
+    #[test]
+    fn what_an_authority_asks_goes_round_the_hosts_that_share_the_name_and_ends_where_it_began() {
+        let table = table("/");
+        let token = format!("{CHALLENGE}abc?x");
+        let peer = |asked: &str| Answer::Peer { dial: "192.0.2.7:80".to_owned(), asked: asked.to_owned() };
+        let of = |host: &str, uri: &str, asked| Answer::of(Some(&table), host, uri, asked);
+        for host in ["shared.example", "old.example"] {
+            assert_eq!(of(host, &token, Some("")), peer(NONCE), "{host}");
+            assert_eq!(of(host, &token, Some("other,another")), peer(&format!("other,another,{NONCE}")));
+            for asked in [None, Some(NONCE), Some("other,0123456789abcdef")] {
+                assert!(!matches!(of(host, &token, asked), Answer::Peer { .. }), "{host} after {asked:?}");
+            }
+        }
+        assert_eq!(of("shared.example", "/", Some("")), upstream("shop-web-7:8080", Some(NONCE)));
+        assert_eq!(of("app.example", &token, Some("")), upstream("shop-web-7:8080", None));
+        let response = peer("a,b").into_response();
+        let header = |name| response.headers()[name].to_str().unwrap();
+        assert_eq!((response.status().as_u16(), header(UPSTREAM), header(ASKED)), (204, "192.0.2.7:80", "a,b"));
     }
 
     #[test]
     fn a_health_check_of_an_app_is_told_the_identity_whatever_its_query() {
         let table = table("/up?deep=1");
         for (uri, identity) in [("/up", Some(NONCE)), ("/up?x", Some(NONCE)), ("/upper", None), ("/", None)] {
-            assert_eq!(Answer::of(Some(&table), "app.example", uri), upstream("shop-web-7:8080", identity), "{uri}");
+            assert_eq!(
+                Answer::of(Some(&table), "app.example", uri, None),
+                upstream("shop-web-7:8080", identity),
+                "{uri}"
+            );
         }
     }
 
@@ -235,7 +286,7 @@ mod tests {
     #[test]
     fn a_path_that_is_no_header_is_not_sent_back() {
         let table = table("/");
-        let response = Answer::of(Some(&table), "old.example", "/\r\nX-Evil: 1").into_response();
+        let response = Answer::of(Some(&table), "old.example", "/\r\nX-Evil: 1", None).into_response();
         assert_eq!(response.headers().get(LOCATION), None);
     }
 }

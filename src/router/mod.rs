@@ -4,7 +4,8 @@
 //! wherever it is, sites are served. From outside it is an HTTP server on a unix socket:
 //!
 //! * `GET /lookup`: 204 with `X-Upstream: <alias>:<port>`, or the answer for the visitor. The visitor's host is in `Host`,
-//!   path and query are in `X-Forwarded-Uri`;
+//!   path and query are in `X-Forwarded-Uri`. What a certificate authority asks goes to another host that shares the name,
+//!   with its address in `X-Upstream`; `X-Roadstead-Asked` says who was asked;
 //! * `GET /ask?domain=<name>`: 200 if the name may have a certificate, else 404;
 //! * `GET /healthz`: that it runs, the hash of the table it serves, and why it does not serve the file's;
 //! * `GET /metrics`.

@@ -16,7 +16,7 @@ use serde::Deserialize;
 use tokio::sync::watch;
 
 use super::Settings;
-use super::answer::Answer;
+use super::answer::{ASKED, Answer};
 use super::listen::Listener;
 use super::metrics::Metrics;
 use super::source::{Source, Tables};
@@ -83,7 +83,8 @@ async fn lookup(State(shared): State<Arc<Shared>>, headers: HeaderMap) -> Respon
     let served = shared.tables.served();
     let host = text(HOST.as_str()).unwrap_or_default();
     let uri = text("x-forwarded-uri").unwrap_or("/");
-    let answer = Answer::of(served.as_deref().map(|served| &served.table), host, uri);
+    let asked = text(ASKED.as_str());
+    let answer = Answer::of(served.as_deref().map(|served| &served.table), host, uri, asked);
     shared.metrics.looked_up(answer.kind());
     answer.into_response()
 }

@@ -245,7 +245,8 @@ impl Host {
 
         let session = self.session(ROOT).await.unwrap();
         let hash = data_encoding::HEXLOWER.encode(&Sha256::digest(&key));
-        for (path, bytes) in [("dists/bookworm/InRelease", signed), ("gpg", key)] {
+        let codename = release.lines().find_map(|line| line.strip_prefix("Codename: ")).unwrap();
+        for (path, bytes) in [(format!("dists/{codename}/InRelease"), signed), ("gpg".to_owned(), key)] {
             let upload = Upload::new(format!("/var/tmp/docker/debian/{path}"), bytes, 0o644, SOON);
             session.upload(upload).await.unwrap();
         }

@@ -3,7 +3,8 @@
 # What is still missing there is signed elsewhere: `InRelease` beside `Release`, whose text is printed, and the key.
 set -eu
 work=/var/tmp/docker
-suite=debian/dists/bookworm
+release=$(. /etc/os-release && echo "$VERSION_CODENAME")
+suite=debian/dists/$release
 index=stable/binary-amd64
 mkdir -p "$work/debian/pool" "$work/$suite/$index"
 cd "$work"
@@ -20,14 +21,16 @@ pack() {
   dpkg-deb -Znone --build "$1" "debian/pool/$1.deb" >&2
   rm -r "$1"
 }
-files() { dpkg -L "$@" | while read -r path; do [ ! -f "$path" ] || echo "${path#/}"; done | sort -u; }
+files() { [ $# -eq 0 ] || dpkg -L "$@" | while read -r path; do [ ! -f "$path" ] || echo "${path#/}"; done | sort -u; }
 files docker.io runc | pack docker-ce
-pack docker-ce-cli </dev/null
+# In Debian 12 the client belongs to the engine's package.
+cli=$(dpkg-query --show --showformat '${Package}' docker-cli 2>/dev/null || true)
+files $cli </dev/null | pack docker-ce-cli
 files containerd | pack containerd.io
 echo usr/libexec/docker/cli-plugins/docker-compose | pack docker-compose-plugin
 
 systemctl disable --quiet --now docker.socket docker.service containerd.service >&2
-dpkg --remove docker.io containerd runc >&2
+dpkg --remove docker.io containerd runc $cli >&2
 rm /usr/libexec/docker/cli-plugins/docker-compose
 systemctl daemon-reload
 
@@ -41,6 +44,8 @@ openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -days 2 -su
 cat server.pem >>/etc/ssl/certs/ca-certificates.crt
 cat >serve.py <<'P'
 import http.server, ssl
+# Not the older version, which tells the end of an answer by an end of TLS that apt of Debian 13 takes for a cut.
+http.server.SimpleHTTPRequestHandler.protocol_version = "HTTP/1.1"
 server = http.server.ThreadingHTTPServer(("127.0.0.1", 8443), http.server.SimpleHTTPRequestHandler)
 context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
 context.load_cert_chain("server.pem", "server.key")
@@ -50,5 +55,5 @@ P
 setsid -f python3 serve.py </dev/null >serve.log 2>&1
 
 cd "$suite"
-printf 'Suite: bookworm\nCodename: bookworm\nArchitectures: amd64\nComponents: stable\nDate: %s\nSHA256:\n %s %s %s\n' \
-  "$(date -Ru)" "$(sha256sum "$index/Packages" | cut -d' ' -f1)" "$(stat -c %s "$index/Packages")" "$index/Packages"
+printf 'Suite: %s\nCodename: %s\nArchitectures: amd64\nComponents: stable\nDate: %s\nSHA256:\n %s %s %s\n' \
+  "$release" "$release" "$(date -Ru)" "$(sha256sum "$index/Packages" | cut -d' ' -f1)" "$(stat -c %s "$index/Packages")" "$index/Packages"

@@ -135,7 +135,7 @@ impl<'a> App<'a> {
     /// Wants a revision from now on.
     pub async fn want(&mut self, session: &Session, spec: &Spec) -> Result<(), NotPrepared> {
         let mut prepared = app::prepare(session, &self.place, spec, POOL.parse().unwrap()).await?;
-        prepared.wanted.domains = [(self.domain.clone(), Domain::Serve { verify: true })].into();
+        prepared.wanted.domains = [(self.domain.clone(), Domain::Serve { verify: true, peer: None })].into();
         self.prepared = Some(prepared);
         Ok(())
     }

@@ -1,11 +1,11 @@
 //! What visitors are answered, word by word.
 
 use http::Request;
-use roadstead::host::table::{IDENTITY_PATH, Route};
+use roadstead::host::table::{IDENTITY_PATH, Node, Route, Table};
 use support::free_port;
 
 use crate::client::Connection;
-use crate::rig::{App, HEALTH, Host, NONCE, table, upstream};
+use crate::rig::{App, HEALTH, Host, NONCE, Router, table, upstream};
 
 #[tokio::test]
 async fn a_host_nobody_has_is_not_found_over_http_and_on_a_known_connection() {
@@ -35,8 +35,8 @@ async fn a_withdrawn_app_is_503_one_that_refuses_connections_502_and_an_app_s_ow
 #[tokio::test]
 async fn redirects_keep_path_and_query_and_plain_http_leads_to_https() {
     let app = App::start("v1").await;
-    let old = Route::Redirect { to: "app.test".into(), code: Route::PERMANENT };
-    let moved = Route::Redirect { to: "app.test".into(), code: 302 };
+    let old = Route::Redirect { to: "app.test".into(), code: Route::PERMANENT, peer: None };
+    let moved = Route::Redirect { to: "app.test".into(), code: 302, peer: None };
     let host = Host::start(&table([("app.test", upstream(app.port)), ("old.test", old), ("moved.test", moved)])).await;
     for (answer, status, location) in [
         (host.get("old.test", "/a%20b?c=d&e").await, 308, "https://app.test/a%20b?c=d&e"),
@@ -125,4 +125,28 @@ async fn only_names_of_the_table_get_a_certificate() {
     routes.push(("late.test", upstream(app.port)));
     host.set(&table(routes)).await;
     assert_eq!(host.get("late.test", "/").await.said(), (200, "v1"));
+}
+
+#[tokio::test]
+async fn what_an_authority_asks_reaches_whichever_host_of_the_name_knows_and_goes_round_once() {
+    const TOKEN: &str = "/.well-known/acme-challenge/token";
+    let (app, solver) = (App::start("app").await, App::start("proof").await);
+    let shared = |port, peer| Route::Upstream { alias: "127.0.0.1".into(), port, peer: Some(peer) };
+    let host = Host::start(&table([])).await;
+    host.set(&table([("shared.test", shared(app.port, ([127, 0, 0, 1], solver.port).into()))])).await;
+    assert_eq!(host.plain("shared.test", TOKEN).await.said(), (200, "proof"));
+    assert_eq!(host.plain("shared.test", "/").await.status, 308);
+    assert_eq!(host.get("shared.test", TOKEN).await.said(), (200, "app"), "an app may prove names of its own");
+    assert_eq!(host.plain("other.test", TOKEN).await.status, 404);
+    // Two that do not know: the second asks nobody who was asked.
+    let second = Host::start(&table([])).await;
+    let other = Node { nonce: "nonce-of-the-other-node".into(), health_path: "/".into() };
+    let back = Table::new(other, [("shared.test", shared(app.port, host.http))]).unwrap();
+    second.set(&back).await;
+    host.set(&table([("shared.test", shared(app.port, second.http))])).await;
+    let asked = async |router: &Router| router.series("roadstead_router_lookups_total{answer=\"peer\"}").await;
+    for host in [&host, &second] {
+        assert_eq!(host.plain("shared.test", TOKEN).await.status, 308);
+    }
+    assert_eq!((asked(&host.routers[0]).await, asked(&second.routers[0]).await), (1 + 2, 2));
 }

@@ -61,10 +61,13 @@ async fn told_to_stop_it_ends_with_success_though_connections_are_open() {
 #[tokio::test]
 async fn ten_thousand_names_and_ten_tables_of_them_take_less_than_12_mb() {
     let directory = tempfile::tempdir().unwrap();
-    let many = |port: u16| {
-        let names: Vec<String> = (0..10_000).map(|n| format!("site-{n}.tenants.example.com")).collect();
-        table(names.iter().map(|name| (name.as_str(), Route::Upstream { alias: name.replace('.', "-").into(), port })))
-    };
+    let many =
+        |port: u16| {
+            let names: Vec<String> = (0..10_000).map(|n| format!("site-{n}.tenants.example.com")).collect();
+            table(names.iter().map(|name| {
+                (name.as_str(), Route::Upstream { alias: name.replace('.', "-").into(), port, peer: None })
+            }))
+        };
     let router = Router::start(directory.path(), "one", &[]).await;
     for port in 1..=10 {
         let table = many(port);

@@ -33,7 +33,7 @@ pub fn table<'a>(routes: impl IntoIterator<Item = (&'a str, Route)>) -> Table {
 
 /// To an app at this port.
 pub fn upstream(port: u16) -> Route {
-    Route::Upstream { alias: "127.0.0.1".into(), port }
+    Route::Upstream { alias: "127.0.0.1".into(), port, peer: None }
 }
 
 /// A program with its log.

@@ -30,7 +30,7 @@ async fn a_probe_of_a_site_tells_an_app_from_everything_that_answers_in_its_plac
         ("gone.test", Route::Unavailable),
         ("new.test", Route::Placeholder),
         ("works.test", Route::Maintenance),
-        ("old.test", Route::Redirect { to: "app.test".into(), code: Route::PERMANENT }),
+        ("old.test", Route::Redirect { to: "app.test".into(), code: Route::PERMANENT, peer: None }),
     ]))
     .await;
     let asker = asker(&host);

@@ -52,7 +52,7 @@ await 60 engine version || fail "the engine did not start"
 # A rig that was killed may have left some behind.
 engine ps -aq | xargs -r env docker --config "$rig/client" -H "unix://$socket" rm -fv >/dev/null
 engine network rm "$network" >/dev/null 2>&1 || true
-name=roadstead-vm:$(basename "$image" .tar | cut -d- -f2)
+name=roadstead-vm:$(basename "$image" .tar)
 if ! engine image inspect "$name" >/dev/null 2>&1; then
   engine image prune -af >/dev/null
   engine import -c 'ENTRYPOINT ["/usr/local/sbin/vm-entrypoint"]' -c 'ENV container=docker' \

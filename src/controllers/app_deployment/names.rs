@@ -1,7 +1,7 @@
 //! The names of an app: where each lies, who publishes it, and with which addresses (pure).
 
 use std::collections::BTreeMap;
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 
 use jiff::Timestamp;
 
@@ -16,6 +16,9 @@ use crate::runtime::claims::{Reservation, Role};
 
 /// A redirect that a browser remembers, and that keeps method and body.
 const PERMANENT: u16 = crate::host::table::Route::PERMANENT;
+
+/// Where authorities ask for what proves a name to them (RFC 8555, 8.3).
+const HTTP: u16 = 80;
 
 /// A name that the app is to be reached by.
 #[derive(Debug, Clone, PartialEq)]
@@ -236,10 +239,22 @@ pub fn serves(seen: &Observed, name: &Fqdn) -> bool {
     known.and_then(|domain| domain.phase.as_deref()) == Some("Serving")
 }
 
+/// Where plain HTTP is served by the host that comes after this one, of all that the app should be on: they stand in a
+/// ring, by name.
+fn peer(seen: &Observed, host: &str) -> Option<SocketAddr> {
+    let ring =
+        || seen.hosts.iter().filter(|(_, view)| view.target).filter_map(|(name, view)| Some((name, view.address?)));
+    let others = || ring().filter(|(name, _)| *name != host);
+    let (_, address) = others().find(|(name, _)| name.as_str() > host).or_else(|| others().next())?;
+    Some(SocketAddr::new(address, HTTP))
+}
+
 /// What the deploy on a host has to know of the names.
 #[must_use]
 pub fn domains(seen: &Observed, facts: &Facts, names: &[Name], host: &str, now: Timestamp) -> BTreeMap<String, Domain> {
     let led = lead(seen).iter().any(|view| seen.hosts.get(host).is_some_and(|host| host.uid() == view.uid()));
+    let peer = peer(seen, host);
+    let shared = |name: &Name| peer.filter(|_| name.node.is_none());
     let here = names.iter().filter(|name| name.is_of(host));
     let of = |name: &Name| {
         let ours = match handover::answers(seen, facts, name, host, now) {
@@ -248,9 +263,12 @@ pub fn domains(seen: &Observed, facts: &Facts, names: &[Name], host: &str, now: 
             Serving::Anyhow => false,
         };
         Some(match &name.redirect {
-            Some(to) => Domain::Redirect { to: to.to_string(), code: PERMANENT },
+            Some(to) => Domain::Redirect { to: to.to_string(), code: PERMANENT, peer: shared(name) },
             // What leads elsewhere has no certificate here that could be verified.
-            None => Domain::Serve { verify: ours && (name.node.is_some() || (name.zone.is_some() && led)) },
+            None => {
+                let verify = ours && (name.node.is_some() || (name.zone.is_some() && led));
+                Domain::Serve { verify, peer: shared(name) }
+            }
         })
     };
     here.filter_map(|name| Some((name.name.to_string(), of(name)?))).collect()

@@ -128,7 +128,7 @@ mod tests {
     }
 
     fn upstream(alias: &str) -> Route {
-        Route::Upstream { alias: alias.into(), port: 8080 }
+        Route::Upstream { alias: alias.into(), port: 8080, peer: None }
     }
 
     fn set(names: &[&str]) -> BTreeSet<String> {

@@ -61,7 +61,7 @@ fn what_a_host_says_of_a_running_app_is_read() {
     ];
     assert_eq!(host.networks, networks.into());
     // Of the table what was asked for, and of that what is there.
-    let route = Route::Upstream { alias: alias("c1-shop", "v1").into(), port: 8080 };
+    let route = Route::Upstream { alias: alias("c1-shop", "v1").into(), port: 8080, peer: None };
     assert_eq!(host.routes, [("shop.example.com".to_owned(), route)].into());
     assert_eq!(host.images, [(IMAGE.to_owned(), true)].into());
     assert!(host.directory);

@@ -1,6 +1,7 @@
 //! What is wanted of an app on a host.
 
 use std::collections::BTreeMap;
+use std::net::SocketAddr;
 
 use ipnet::Ipv4Net;
 
@@ -64,6 +65,8 @@ pub enum Domain {
     Serve {
         /// Whether it is probed from outside.
         verify: bool,
+        /// See [`Route::peer`](crate::host::table::Route::peer).
+        peer: Option<SocketAddr>,
     },
     /// By a redirect.
     Redirect {
@@ -71,6 +74,8 @@ pub enum Domain {
         to: String,
         /// 301, 302, 307 or 308.
         code: u16,
+        /// See [`Route::peer`](crate::host::table::Route::peer).
+        peer: Option<SocketAddr>,
     },
 }
 

@@ -275,7 +275,7 @@ fn silent(seen: &Observed, target: &Target, limit: Timestamp) -> Option<String> 
 
 fn verify(seen: &Observed, wanted: &Wanted, coming: &Coming, now: Timestamp) -> Step {
     // Behind the maintenance page nobody can see it: what it answers inside has to do.
-    let probed = wanted.domains.iter().filter(|(_, domain)| **domain == Domain::Serve { verify: true });
+    let probed = wanted.domains.iter().filter(|(_, domain)| matches!(domain, Domain::Serve { verify: true, .. }));
     let names: Vec<&String> = if wanted.maintenance { Vec::new() } else { probed.map(|(name, _)| name).collect() };
     let well = |name: &str| seen.external.get(name).is_some_and(|answer| answer.well_since(coming.since));
     let limit = after(coming.since, seconds(wanted.external_timeout));

@@ -105,8 +105,8 @@ pub fn wanted(revision: &str) -> Wanted {
         ingress: Ingress::App(NETWORK.into()),
         subnet: "10.89.0.0/29".parse().unwrap(),
         domains: [
-            (NAME.to_owned(), Domain::Serve { verify: true }),
-            ("www.example.com".to_owned(), Domain::Redirect { to: NAME.into(), code: 308 }),
+            (NAME.to_owned(), Domain::Serve { verify: true, peer: None }),
+            ("www.example.com".to_owned(), Domain::Redirect { to: NAME.into(), code: 308, peer: None }),
         ]
         .into(),
         health_path: "/healthz".into(),
@@ -390,5 +390,5 @@ impl World {
 }
 
 fn leads_to(route: &Route, revision: &str) -> bool {
-    matches!(route, Route::Upstream { alias: at, port: 8080 } if **at == *alias(APP, revision))
+    matches!(route, Route::Upstream { alias: at, port: 8080, .. } if **at == *alias(APP, revision))
 }

@@ -163,7 +163,7 @@ fn adopt(seen: &Observed, wanted: &Wanted) -> Option<Step> {
     }
     let to = |container: &Container, revision: &str| {
         seen.host.routes.values().find_map(|route| match route {
-            Route::Upstream { alias: at, port } if **at == *alias(&seen.app, revision) => {
+            Route::Upstream { alias: at, port, .. } if **at == *alias(&seen.app, revision) => {
                 Some((container.service.clone(), revision.to_owned(), *port))
             }
             _ => None,

@@ -39,12 +39,12 @@ fn plain(revision: &str) -> Wanted {
     wanted.project.services.retain(|name, _| name == "web");
     wanted.project.services.get_mut("web").unwrap().depends_on.clear();
     wanted.pre_deploy = None;
-    wanted.domains = [(NAME.to_owned(), Domain::Serve { verify: true })].into();
+    wanted.domains = [(NAME.to_owned(), Domain::Serve { verify: true, peer: None })].into();
     wanted
 }
 
 fn leads_to(revision: &str) -> Route {
-    Route::Upstream { alias: alias(APP, revision).into(), port: 8080 }
+    Route::Upstream { alias: alias(APP, revision).into(), port: 8080, peer: None }
 }
 
 /// `r1` serves, `r2` is wanted and has come to `stage`, and these containers are there.

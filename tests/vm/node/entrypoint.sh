@@ -29,4 +29,5 @@ if [ -d /sys/fs/cgroup/memory ]; then
   printf '[Service]\nExecStart=\nExecStart=/usr/sbin/dockerd -H fd:// --containerd=%s --cgroup-parent=%s\n' \
     /run/containerd/containerd.sock "$group" >/run/systemd/system/docker.service.d/cgroup.conf
 fi
-exec /lib/systemd/systemd --log-target=journal
+# From 256 on systemd takes version 1 only if told so, in a container by an argument.
+exec /lib/systemd/systemd --log-target=journal SYSTEMD_CGROUP_ENABLE_LEGACY_FORCE=1

@@ -89,6 +89,22 @@ fn visitors_who_are_sent_elsewhere_are_noticed_at_a_resync_and_until_the_next() 
 }
 
 #[test]
+fn hosts_that_share_a_name_send_what_an_authority_asks_round_in_a_ring_which_a_new_one_joins() {
+    let mut cloud = Cloud::live(&["a", "b"]);
+    let peers = |cloud: &Cloud| {
+        let peer = |world: &World| world.routes[NAME].peer().map(|peer| peer.to_string());
+        cloud.worlds.values().map(peer).map(Option::unwrap_or_default).collect::<Vec<_>>()
+    };
+    assert_eq!(peers(&cloud), ["203.0.113.2:80", "203.0.113.1:80"]);
+    cloud.seen.hosts.insert("c".into(), host("c", 3));
+    cloud.worlds.insert("c".into(), World::new());
+    cloud.want("r1", Behaviour::Well);
+    assert_eq!(cloud.run(), Step::Done);
+    assert_eq!(peers(&cloud), ["203.0.113.2:80", "203.0.113.3:80", "203.0.113.1:80"]);
+    assert_eq!(peers(&Cloud::live(&["a"])), [""]);
+}
+
+#[test]
 fn a_revision_that_fails_leaves_the_one_before_serving_and_says_which_step_failed() {
     let mut cloud = Cloud::live(&["a"]);
     cloud.want("r2", Behaviour::NeverHealthy);
