@@ -262,13 +262,11 @@ pub fn domains(seen: &Observed, facts: &Facts, names: &[Name], host: &str, now: 
             Serving::Ours => true,
             Serving::Anyhow => false,
         };
+        // What leads elsewhere has no certificate here that could be verified.
+        let verify = ours && (name.node.is_some() || (name.zone.is_some() && led));
         Some(match &name.redirect {
             Some(to) => Domain::Redirect { to: to.to_string(), code: PERMANENT, peer: shared(name) },
-            // What leads elsewhere has no certificate here that could be verified.
-            None => {
-                let verify = ours && (name.node.is_some() || (name.zone.is_some() && led));
-                Domain::Serve { verify, peer: shared(name) }
-            }
+            None => Domain::Serve { verify, peer: shared(name) },
         })
     };
     here.filter_map(|name| Some((name.name.to_string(), of(name)?))).collect()
