@@ -262,10 +262,11 @@ pub fn domains(seen: &Observed, facts: &Facts, names: &[Name], host: &str, now: 
             Serving::Anyhow => false,
         };
         let peer = next.filter(|_| name.node.is_none());
+        // What leads elsewhere has no certificate here that could be verified.
+        let verify = ours && (name.node.is_some() || (name.zone.is_some() && led));
         Some(match &name.redirect {
             Some(to) => Domain::Redirect { to: to.to_string(), code: PERMANENT, peer },
-            // What leads elsewhere has no certificate here that could be verified.
-            None => Domain::Serve { verify: ours && (name.node.is_some() || (name.zone.is_some() && led)), peer },
+            None => Domain::Serve { verify, peer },
         })
     };
     here.filter_map(|name| Some((name.name.to_string(), of(name)?))).collect()

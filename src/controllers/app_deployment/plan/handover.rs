@@ -270,13 +270,10 @@ fn given_away(seen: &Observed, facts: &Facts, now: Timestamp) -> Option<AppStep>
             return Some(record(seen, &known.name, |known| known.handed = Some(handed)));
         }
         let leads = leads(seen, to, &known.name).filter(|_| handed.at.is_none())?;
-        match led_elsewhere(seen, facts, known, leads) {
-            Some(step) => step,
-            None => {
-                let handed = Handed { at: Some(whole_seconds(now)), ..handed };
-                Some(record(seen, &known.name, |known| known.handed = Some(handed)))
-            }
-        }
+        led_elsewhere(seen, facts, known, leads).unwrap_or_else(|| {
+            let handed = Handed { at: Some(whole_seconds(now)), ..handed };
+            Some(record(seen, &known.name, |known| known.handed = Some(handed)))
+        })
     })
 }
 
