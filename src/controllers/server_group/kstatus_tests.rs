@@ -17,7 +17,7 @@ use super::worker::report::WORKER_READY;
 use super::worker::{Script, Sight, Terms};
 use crate::api::claim::Holder;
 use crate::api::condition;
-use crate::api::kstatus::{Verdict, follows, mostly, stands_still, verdict_on};
+use crate::api::kstatus::{Verdict, follows, mostly, obeys_the_rules, stands_still, verdict_on};
 use crate::api::names::{ClusterId, Fqdn, Mark};
 use crate::api::server_group::{AddressName, MemberHealth, ServerGroup, ServerGroupStatus};
 use crate::api::slb::WorkerMode;
@@ -345,7 +345,8 @@ fn check(before: &ServerGroup, world: &World, outcome: &Outcome) -> TestCaseResu
     let after = object(world);
     let status = |group: &ServerGroup| group.status.clone().unwrap_or_default();
     if world.seen.annotation("paused") == Some("true") {
-        return stands_still(before, &after);
+        stands_still(before, &after)?;
+        return obeys_the_rules(&after);
     }
     follows(before, &after, outcome.is_a_failed_look(), is_in_place(world))?;
     if world.seen.deleting() {
