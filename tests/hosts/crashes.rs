@@ -374,7 +374,7 @@ impl Scenario for Change {
         if let Some((site, other)) = past.watches.take() {
             tokio::join!(site.end(), other.end());
         }
-        past.serving = yard.visitor.get(SITE).await?.body.trim().to_owned();
+        yard.visitor.get(SITE).await?.body.trim().clone_into(&mut past.serving);
         past.cases += 1;
         match self {
             Self::Revision => past.wanted.page = format!("v{}", BEFORE + past.cases),
@@ -429,7 +429,7 @@ async fn a_crash_at_a_write_of_a_deploy_or_of_another_name_is_not_seen_outside()
     // Spread over its writes, which are dropped and committed in turn.
     let some = |cases: Vec<Case<Change>>| {
         let step = cases.len() / SAMPLE;
-        (0..SAMPLE).map(|n| cases[(n * step + step / 2) / 2 * 2 + n % 2]).collect()
+        (0..SAMPLE).map(|n| cases[usize::midpoint(n * step, step / 2) * 2 + n % 2]).collect()
     };
     sweep_an_app(&[Change::Revision, Change::Name], &Fate::PLAIN, some).await;
 }

@@ -102,7 +102,7 @@ mod tests {
 
     use super::*;
 
-    fn app(name: &str, domains: serde_json::Value, status: serde_json::Value) -> AppDeployment {
+    fn app(name: &str, domains: &serde_json::Value, status: &serde_json::Value) -> AppDeployment {
         let spec = json!({"target": {}, "compose": {"inline": "services: {}"}, "domains": domains});
         let metadata = json!({"name": name, "namespace": "shop"});
         let app = json!({"apiVersion": "roadstead.dev/v1alpha1", "kind": KIND, "metadata": metadata, "spec": spec,
@@ -116,7 +116,7 @@ mod tests {
             {"name": "b.example.com", "takeFrom": {"name": "other"}}, {"name": "c.example.com"}]);
         let status = json!({"domains": [{"name": "a.example.com", "phase": "Serving", "addresses": ["203.0.113.1"]},
             {"name": "c.example.com", "phase": "Published"}], "nodes": [{"name": "web-1"}]});
-        let mut peer = app("peer", domains, status);
+        let mut peer = app("peer", &domains, &status);
         let seen = Peer::of(&peer, "us", Timestamp::UNIX_EPOCH);
         assert_eq!(seen.asks, ["a.example.com".to_owned()].into());
         assert_eq!(seen.serves, [("a.example.com".to_owned(), ["203.0.113.1".parse().unwrap()].into())].into());
@@ -131,9 +131,9 @@ mod tests {
         let woken = |app: &AppDeployment, before: Option<&AppDeployment>| {
             of_app(app, before).into_iter().map(|key| key.to_string()).collect::<Vec<_>>()
         };
-        let plain = app("peer", json!([{"name": "a.example.com"}]), json!({}));
-        let asks = app("peer", taking.clone(), json!({}));
-        let serves = app("peer", taking, json!({"domains": [{"name": "a.example.com", "phase": "Serving"}]}));
+        let plain = app("peer", &json!([{"name": "a.example.com"}]), &json!({}));
+        let asks = app("peer", &taking, &json!({}));
+        let serves = app("peer", &taking, &json!({"domains": [{"name": "a.example.com", "phase": "Serving"}]}));
         assert_eq!(woken(&plain, None), Vec::<String>::new());
         assert_eq!(woken(&asks, None), ["shop/us"]);
         assert_eq!(woken(&asks, Some(&plain)), ["shop/us"]);

@@ -88,7 +88,7 @@ mod tests {
     }
 
     /// An app with these domains and Nodes, of which `r2` is the current revision.
-    fn app(domains: Value, nodes: Value) -> AppDeployment {
+    fn app(domains: &Value, nodes: &Value) -> AppDeployment {
         let known: Vec<_> = ["shop.example.com", "www.example.com", "a.example.com", "b.example.com"].to_vec();
         let known: Vec<_> = known.into_iter().map(|name| json!({"name": name})).collect();
         let object = json!({"apiVersion": "roadstead.dev/v1alpha1", "kind": "AppDeployment",
@@ -113,8 +113,8 @@ mod tests {
         let domains = json!([{"name": "shop.example.com"}]);
         let nodes = json!([node("b", Some("r1"), &name), node("a", Some("r2"), &name), node("c", None, &name)]);
         let expected = [place("a", &name, "/r2"), place("b", &name, "/r1")];
-        assert_eq!(places(&app(domains.clone(), nodes)), expected, "and none where nothing is live yet");
-        assert_eq!(places(&app(domains, json!([{"name": "a"}]))), [], "nothing was noted of it");
+        assert_eq!(places(&app(&domains, &nodes)), expected, "and none where nothing is live yet");
+        assert_eq!(places(&app(&domains, &json!([{"name": "a"}]))), [], "nothing was noted of it");
     }
 
     #[test]
@@ -124,7 +124,7 @@ mod tests {
             |stage| json!({"target": live("r2"), "cause": "1", "stage": stage, "since": "2026-01-01T00:00:00Z"});
         for (stage, path) in [("Proving", "/r1"), ("Verifying", "/r2")] {
             rolled["journal"]["coming"] = coming(stage);
-            let app = app(json!([{"name": "shop.example.com"}]), json!([rolled]));
+            let app = app(&json!([{"name": "shop.example.com"}]), &json!([rolled]));
             assert_eq!(places(&app), [place("a", &["shop.example.com"], path)]);
         }
     }
@@ -135,16 +135,16 @@ mod tests {
         let domains = json!([{"name": "www.example.com", "redirectTo": "shop.example.com"},
             {"name": "a.example.com"}, {"name": "b.example.com"}, {"name": "shop.example.com", "publish": "Group"}]);
         let expected = place("a", &["shop.example.com", "a.example.com"], "/r2");
-        assert_eq!(places(&app(domains, json!([node("a", Some("r2"), &names)]))), [expected]);
+        assert_eq!(places(&app(&domains, &json!([node("a", Some("r2"), &names)]))), [expected]);
         // Of an app without domains each Node answers its own name.
         let nodes = json!([node("a", Some("r2"), &["a.example.com"]), node("b", Some("r2"), &["b.example.com"])]);
         let expected = [place("a", &["a.example.com"], "/r2"), place("b", &["b.example.com"], "/r2")];
-        assert_eq!(places(&app(json!([]), nodes)), expected);
+        assert_eq!(places(&app(&json!([]), &nodes)), expected);
     }
 
     #[test]
     fn an_app_that_is_deleted_or_over_ends_and_one_in_place_or_failed_is_settled() {
-        let mut app = app(json!([]), json!([]));
+        let mut app = app(&json!([]), &json!([]));
         let at = |second| Timestamp::from_second(second).unwrap();
         let of = |app: &AppDeployment, second| {
             let Serving { ends, settled, .. } = Serving::of(app, at(second));

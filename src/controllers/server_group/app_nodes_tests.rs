@@ -31,8 +31,8 @@ fn place(number: u8) -> Place {
     Place { node, uid, leaving: false, names: vec![NAME.to_owned()], health_path: "/healthz".to_owned() }
 }
 
-fn serving(places: &[Place]) -> Option<Serving> {
-    Some(Serving { places: places.to_vec(), ends: false, settled: true })
+fn serving(places: &[Place]) -> Serving {
+    Serving { places: places.to_vec(), ends: false, settled: true }
 }
 
 /// What the status says of the Node of this number.
@@ -56,7 +56,7 @@ fn world() -> World {
         spec.dns.a = Some(AddressName { hostname: "shop".to_owned() });
     });
     world.nodes = [1, 2, 3].map(node).to_vec();
-    world.seen.serving = serving(&[place(1), place(2)]);
+    world.seen.serving = Some(serving(&[place(1), place(2)]));
     world
 }
 
@@ -94,7 +94,7 @@ fn a_node_of_an_app_is_asked_for_the_app_s_name_and_path_at_the_node_s_address()
     assert_eq!(entry.probing, check(NAME));
     let own = "web-1.example.com".to_owned();
     for names in [vec![own.clone()], vec![]] {
-        world.seen.serving = serving(&[Place { names, ..place(1) }]);
+        world.seen.serving = Some(serving(&[Place { names, ..place(1) }]));
         world.again();
         let entry = &world.seen.roster.members[0];
         assert!(
@@ -109,7 +109,7 @@ fn nodes_that_are_gone_going_or_others_of_the_same_name_do_not_belong() {
     let mut world = world();
     world.nodes[0].metadata.deletion_timestamp = Some(Time(at(0)));
     world.nodes[1].metadata.uid = Some("another".to_owned());
-    world.seen.serving = serving(&[place(1), place(2), place(3), place(4)]);
+    world.seen.serving = Some(serving(&[place(1), place(2), place(3), place(4)]));
     assert_eq!(ids(&world), ["web-3.example.com"]);
     world.nodes[2].metadata.namespace = Some("blog".to_owned());
     assert_eq!(ids(&world), [] as [&str; 0]);
@@ -158,7 +158,7 @@ fn the_name_of_an_app_leads_to_where_it_is_live_until_a_first_server_is_healthy(
 fn a_node_that_the_app_leaves_stays_until_one_that_it_goes_to_is_healthy() {
     let mut world = world();
     let leaving = |number| Place { leaving: true, ..place(number) };
-    world.seen.serving = serving(&[leaving(1), leaving(2), place(3)]);
+    world.seen.serving = Some(serving(&[leaving(1), leaving(2), place(3)]));
     world.seen.status.members = vec![said(1, MemberHealth::Healthy), said(3, MemberHealth::Pending)];
     assert_eq!(ids(&world), ["web-1.example.com", "web-2.example.com", "web-3.example.com"]);
     world.again();
@@ -195,7 +195,7 @@ fn without_the_app_the_group_keeps_the_servers_it_had_says_so_and_goes_on_when_i
     world.nodes.remove(0);
     assert_eq!(ids(&world), ["web-2.example.com"]);
 
-    world.seen.serving = serving(&[place(2), place(3)]);
+    world.seen.serving = Some(serving(&[place(2), place(3)]));
     assert_eq!(world.again(), Step::Done);
     assert_eq!(ids(&world), ["web-2.example.com", "web-3.example.com"]);
     assert!(!world.holds("Reconciling"));
@@ -219,7 +219,7 @@ fn a_status_that_was_lost_takes_nobody_off_the_list_before_the_app_is_there_and_
     let mut world = world();
     world.there = Checked::Own(Vec::new());
     let unknown = Serving { settled: false, ..Serving::default() };
-    for (app, reason) in [(None, "AppNotFound"), (Some(unknown), "Probing"), (serving(&[place(1)]), "Probing")] {
+    for (app, reason) in [(None, "AppNotFound"), (Some(unknown), "Probing"), (Some(serving(&[place(1)])), "Probing")] {
         world.seen.serving = app;
         assert_eq!(waits(&world.again()), reason);
         assert!(!world.done.iter().any(|done| done.starts_with("declare")), "{:?}", world.done);
@@ -229,7 +229,7 @@ fn a_status_that_was_lost_takes_nobody_off_the_list_before_the_app_is_there_and_
     assert!(world.done.contains(&format!("declare {LIST}=web-1.example.com {NAME}=203.0.113.1")), "{:?}", world.done);
     // One that is settled and serves nowhere has said so.
     let mut world = self::world();
-    (world.there, world.seen.serving) = (Checked::Own(Vec::new()), serving(&[]));
+    (world.there, world.seen.serving) = (Checked::Own(Vec::new()), Some(serving(&[])));
     assert_eq!(world.again(), Step::Done);
 }
 

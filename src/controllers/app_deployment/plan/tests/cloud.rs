@@ -262,6 +262,7 @@ impl Cloud {
         self.facts.claimed.insert(key, standing);
     }
 
+    #[expect(clippy::too_many_lines, reason = "an arm for each action")]
     fn act(&mut self, action: Action) {
         let commons = self.commons.clone();
         match action {
