@@ -165,6 +165,11 @@ fn a_node_that_the_app_leaves_stays_until_one_that_it_goes_to_is_healthy() {
     // As with names that the app publishes itself: a host gets its certificate once they lead there.
     assert_eq!(published(&world), ("web-1.example.com".to_owned(), vec!["203.0.113.3".to_owned()]));
     assert_eq!(world.ready().1, "Ready");
+    let before = MemberStatus { healthy_until: Some(Time(at(5))), ..said(3, MemberHealth::Unhealthy) };
+    world.seen.status.members[1] = before;
+    world.again();
+    let expected = ("web-1.example.com".to_owned(), vec!["203.0.113.3".to_owned()]);
+    assert_eq!(published(&world), expected, "by another name it was healthy without a certificate for this one");
     world.seen.status.members[1] = said(3, MemberHealth::Healthy);
     assert_eq!(ids(&world), ["web-3.example.com"]);
     world.again();

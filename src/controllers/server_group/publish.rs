@@ -72,8 +72,11 @@ fn opening(roster: &Roster, members: &[MemberStatus]) -> Vec<(String, IpAddr)> {
         let mut entries = roster.members.iter().filter(|entry| entry.app.as_ref().is_some_and(|part| part.leaving));
         entries.any(|entry| entry.address.to_string() == id)
     };
+    let is_healthy = |member: &MemberStatus| member.health == MemberHealth::Healthy;
+    let held = members.iter().any(|member| is_healthy(member) && leaving(&member.id));
     let mut others = members.iter().filter(|member| !leaving(&member.id));
-    if others.any(|member| member.health == MemberHealth::Healthy || member.healthy_until.is_some()) {
+    // While those that are left still serve, what the others were under other names does not count.
+    if others.any(|member| is_healthy(member) || (!held && member.healthy_until.is_some())) {
         return Vec::new();
     }
     let reports_ill = |entry: &Entry| {

@@ -13,6 +13,7 @@ use crate::host::deploy::failure::{Failure, Fallback, Phase};
 use crate::host::deploy::journal::Stage;
 use crate::host::deploy::plan::{Await, Step as HostStep, plan};
 use crate::host::deploy::{self, Journal};
+use crate::host::table::Route;
 use crate::runtime::driver::Step;
 
 /// How long a revision has to answer from outside; and where a certificate has to come first.
@@ -71,11 +72,20 @@ pub fn patience(seen: &Observed) -> Duration {
 /// What is known of a host to the deploy's plan; `None` if it was not looked at.
 pub fn view(seen: &Observed, facts: &Facts, name: &str, now: Timestamp) -> Option<deploy::Observed> {
     let answers = facts.answers.get(name).cloned().unwrap_or_default();
+    let (view, wanted) = (seen.hosts.get(name)?, wanted(seen, facts, name, now));
+    let mut host = facts.looked.get(name)?.clone();
+    // At its own name the Node has its placeholder wherever no app has the name: that is no route of this one's.
+    if let Some(own) = view.fqdn.as_ref().map(Fqdn::as_str)
+        && host.routes.get(own) == Some(&Route::Placeholder)
+        && wanted.as_ref().is_none_or(|wanted| !wanted.domains.contains_key(own))
+    {
+        host.routes.remove(own);
+    }
     Some(deploy::Observed {
         app: seen.mark.key.clone(),
-        wanted: wanted(seen, facts, name, now),
-        journal: seen.hosts.get(name)?.journal.clone(),
-        host: facts.looked.get(name)?.clone(),
+        wanted,
+        journal: view.journal.clone(),
+        host,
         internal: answers.internal,
         external: answers.external,
     })

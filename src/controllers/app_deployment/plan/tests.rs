@@ -354,6 +354,27 @@ fn without_names_of_its_own_an_app_is_reached_by_its_nodes_name_which_that_publi
 }
 
 #[test]
+fn a_nodes_own_name_is_given_back_to_its_placeholder_once() {
+    let mut named = Cloud::of(&["a"]);
+    named.app().spec.domains.clear();
+    assert_eq!(named.run(), Step::Done);
+    named.app().spec.domains = vec![Domain { name: NAME.into(), ..Domain::default() }];
+    named.log.clear();
+    named.want("r1", Behaviour::Well);
+    assert_eq!(named.run(), Step::Done);
+    assert_eq!(named.log.iter().filter(|said| *said == "a: Route").count(), 1, "{:#?}", named.log);
+
+    let mut deleted = Cloud::of(&["a"]);
+    deleted.app().spec.domains.clear();
+    assert_eq!(deleted.run(), Step::Done);
+    let now = deleted.now;
+    deleted.log.clear();
+    deleted.app().metadata.deletion_timestamp = Some(whole_seconds(now));
+    assert_eq!(deleted.run(), Step::Gone);
+    assert_eq!(deleted.log.iter().filter(|said| *said == "a: Route").count(), 1, "{:#?}", deleted.log);
+}
+
+#[test]
 fn a_paused_app_and_a_read_only_operator_do_nothing() {
     let mut cloud = Cloud::of(&["a"]);
     cloud.seen.read_only = true;

@@ -23,6 +23,7 @@ use crate::host::compose::strategy::{Kind, Strategy};
 use crate::host::deploy::conclude::conclude;
 use crate::host::deploy::model::{APP, Behaviour, NAME, World, wanted};
 use crate::host::deploy::seen::State;
+use crate::host::table::Route;
 use crate::runtime::claims::Claimant;
 
 /// An app, and model hosts on which what it plans is done.
@@ -346,7 +347,12 @@ impl Cloud {
                     let names: BTreeSet<String> = wanted.chain(&world.journal.names).cloned().collect();
                     world.routes = commons.borrow().routes(&name, &names);
                 }
-                let seen = world.look();
+                let mut seen = world.look();
+                // The Node answers its own name where no app does.
+                let own = self.seen.hosts[&name].fqdn.clone().map(|own| own.to_string());
+                if let Some(own) = own.filter(|own| world.journal.names.contains(own)) {
+                    seen.host.routes.entry(own).or_insert(Route::Placeholder);
+                }
                 let answers = Answers { internal: seen.internal, external: seen.external };
                 self.facts.looked.insert(name.clone(), seen.host);
                 self.facts.answers.insert(name.clone(), answers);
